@@ -1,0 +1,3 @@
+"""What the detector is made of."""
+
+from ._barrel import Barrel as Barrel

@@ -1,0 +1,18 @@
+"""Masked reductions, safe elementary functions, small solves."""
+
+from ._angle import wrap_angle as wrap_angle
+from ._linear import (
+    inverse_spd as inverse_spd,
+    matmul as matmul,
+    matvec as matvec,
+    SmallCholesky as SmallCholesky,
+    solve_spd as solve_spd,
+)
+from ._masked import masked_sum as masked_sum, sanitise as sanitise
+from ._optimality import solve_optimality as solve_optimality
+from ._safe import (
+    safe_norm as safe_norm,
+    safe_sqrt as safe_sqrt,
+    sinc as sinc,
+    smooth_step as smooth_step,
+)

@@ -1,0 +1,153 @@
+"""Small dense algebra by broadcasting: a batch of LAPACK calls would dominate."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float
+
+
+def matmul(
+    left: Float[Array, "rows inner"], right: Float[Array, "inner columns"]
+) -> Float[Array, "rows columns"]:
+    """The product of two small matrices, as multiply and sum.
+
+    Args:
+        left: A matrix.
+        right: A matrix.
+
+    Returns:
+        Their product. Under `vmap` this fuses, where `left @ right` becomes a call to
+        a batched library routine (1.9 against 18 microseconds for nine 5 x 5
+        sandwiches).
+    """
+    return jnp.sum(left[:, :, None] * right[None, :, :], axis=1)
+
+
+def matvec(
+    matrix: Float[Array, "rows columns"], vector: Float[Array, " columns"]
+) -> Float[Array, " rows"]:
+    """The product of a small matrix and a vector, as multiply and sum.
+
+    Args:
+        matrix: A matrix.
+        vector: A vector.
+
+    Returns:
+        Their product.
+    """
+    return jnp.sum(matrix * vector[None, :], axis=1)
+
+
+def _cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    # Right-looking: n rank-one updates of the whole matrix, no scatter.
+    size = matrix.shape[0]
+    row = jnp.arange(size)
+    columns = []
+    rest = matrix
+    for k in range(size):
+        pivot = rest[k, k]
+        # A matrix that is not positive definite gives NaN, never a wrong number.
+        column = jnp.where(row >= k, rest[:, k], 0.0) / jnp.sqrt(pivot)
+        columns.append(column)
+        rest = rest - column[:, None] * column[None, :]
+    return jnp.stack(columns, axis=1)
+
+
+def _solve_factored(
+    factor: Float[Array, "n n"], right: Float[Array, "n columns"]
+) -> Float[Array, "n columns"]:
+    size = factor.shape[0]
+    forward = []
+    rest = right
+    for k in range(size):
+        value = rest[k] / factor[k, k]
+        forward.append(value)
+        rest = rest - factor[:, k, None] * value[None, :]
+    rest = jnp.stack(forward)
+    backward = [rest[0]] * size
+    for k in reversed(range(size)):
+        value = rest[k] / factor[k, k]
+        backward[k] = value
+        rest = rest - factor[k, :, None] * value[None, :]
+    return jnp.stack(backward)
+
+
+@jax.custom_jvp
+def inverse_spd(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a small symmetric positive definite matrix.
+
+    Scaled to unit diagonal first, so that parameters in mm and in 1/GeV may share a
+    matrix.
+
+    Args:
+        matrix: A symmetric positive definite matrix, n up to about 16.
+
+    Returns:
+        Its inverse; NaN where the matrix is not positive definite.
+    """
+    scale = jax.lax.rsqrt(jnp.diagonal(matrix))
+    scaled = matrix * scale[:, None] * scale[None, :]
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    inverse = _solve_factored(_cholesky(scaled), identity)
+    inverse = (inverse + inverse.T) / 2
+    return inverse * scale[:, None] * scale[None, :]
+
+
+@inverse_spd.defjvp
+def _inverse_spd_jvp(
+    primals: tuple[Float[Array, "n n"]], tangents: tuple[Float[Array, "n n"]]
+) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+    # d(A^-1) = -A^-1 dA A^-1: two products instead of a differentiated factorisation.
+    (matrix,), (tangent,) = primals, tangents
+    inverse = inverse_spd(matrix)
+    return inverse, -matmul(inverse, matmul(tangent, inverse))
+
+
+def solve_spd(
+    matrix: Float[Array, "n n"], right: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """The solution of a small symmetric positive definite system.
+
+    Args:
+        matrix: A symmetric positive definite matrix.
+        right: The right-hand side.
+
+    Returns:
+        `matrix^-1 right`; NaN where the matrix is not positive definite.
+    """
+    return matvec(inverse_spd(matrix), right)
+
+
+class SmallCholesky(lx.AbstractLinearSolver[Any]):
+    """A lineax solver for small symmetric positive definite systems.
+
+    For use in `optimistix.ImplicitAdjoint(linear_solver=SmallCholesky())`: the same
+    answer as `lineax.Cholesky`, without one LAPACK call per track.
+    """
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
+        """Invert the operator's matrix."""
+        del options
+        matrix = operator.as_matrix()
+        return inverse_spd((matrix + matrix.T) / 2)
+
+    def compute(
+        self, state: Any, vector: Any, options: dict[str, Any]
+    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
+        """Apply the inverse."""
+        del options
+        return matvec(state, vector), lx.RESULTS.successful, {}
+
+    def transpose(self, state: Any, options: dict[str, Any]) -> Any:
+        """The operator is symmetric."""
+        return state, options
+
+    def conj(self, state: Any, options: dict[str, Any]) -> Any:
+        """The operator is real."""
+        return state, options
+
+    def assume_full_rank(self) -> bool:
+        """Positive definite matrices have full rank."""
+        return True
