@@ -60,8 +60,8 @@ def leave_one_out(terms: Float[Array, " replicas"]) -> Float[Array, " replicas"]
     number = terms.shape[0]
     if number < 2:
         raise ValueError(
-            f"Leave-one-out baselines need at least 2 replicas, but there are {number}. "
-            "Raise `num`."
+            f"Leave-one-out baselines need at least 2 replicas, but `num` is {number}; "
+            "raise it."
         )
     scores = score_term(terms)
     centred = (scores - jnp.mean(scores)) * (number / (number - 1))

@@ -9,10 +9,10 @@ from ._abstract import AbstractSampler, Gradient
 
 
 class Recorded(AbstractSampler):
-    """The outcome of an earlier run, held fixed: what remains is the pathwise derivative.
+    """The outcome of an earlier run, held fixed: the pathwise derivative remains.
 
-    With every choice held fixed the pipeline is a smooth function of its parameters, and
-    its gradient can be compared with finite differences to many digits.
+    With every choice held fixed the pipeline is a smooth function of its parameters,
+    and its gradient can be compared with finite differences to many digits.
     """
 
     @property
@@ -38,8 +38,8 @@ class Recorded(AbstractSampler):
         del draw
         if recorded is None:
             raise ValueError(
-                "`Recorded` needs the outcome of an earlier run in the event, but finds "
-                "none. Run the pipeline once with `Score` and keep `detected` and "
+                "`Recorded` needs the outcome of an earlier run in the event, but there "
+                "is none. Run the pipeline once with `Score` and keep `detected` and "
                 "`history`."
             )
         return recorded

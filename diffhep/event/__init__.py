@@ -2,13 +2,28 @@
 
 from ._collections import (
     Constituents as Constituents,
+)
+from ._collections import (
     Hits as Hits,
+)
+from ._collections import (
     Jets as Jets,
+)
+from ._collections import (
     MergeHistory as MergeHistory,
+)
+from ._collections import (
     Particles as Particles,
+)
+from ._collections import (
     Towers as Towers,
+)
+from ._collections import (
     Tracks as Tracks,
+)
+from ._collections import (
     Vertices as Vertices,
 )
 from ._event import Event as Event
-from ._status import explain_status as explain_status, Status as Status
+from ._status import Status as Status
+from ._status import explain_status as explain_status

@@ -33,7 +33,7 @@ class Hits(eqx.Module):
     z: Float[Array, "particles layers"]
     """Measured longitudinal position, in mm."""
     logit: Float[Array, "particles layers"]
-    """Log-odds that the hit is found; minus infinity where the particle cannot reach."""
+    """Log-odds that the hit is found; minus infinity where none can be."""
     mask: Bool[Array, "particles layers"]
     """Which hits were found."""
 
@@ -74,7 +74,7 @@ class Constituents(eqx.Module):
 
 
 class MergeHistory(eqx.Module):
-    """The discrete outcome of a clustering: which pseudojet merged with which, in order.
+    """The discrete outcome of a clustering: which pseudojets merged, in order.
 
     A pseudojet is named by one constituent slot inside it: after `(keep, take)` the
     merged pseudojet sits in slot `keep` and slot `take` is dead.

@@ -2,7 +2,6 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 

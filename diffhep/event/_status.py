@@ -19,8 +19,8 @@ _SENTENCES = {
         "were left out; raise `particles` in the capacities"
     ),
     Status.JET_OVERFLOW: (
-        "more jets lie above the threshold than the capacity holds, and the softest were "
-        "left out; raise `num_jets` of `ClusterJets`"
+        "more jets lie above the threshold than the capacity holds, and the softest "
+        "were left out; raise `num_jets` of `ClusterJets`"
     ),
     Status.TRACK_FIT_FAILED: (
         "a track fit did not converge and its track was dropped; look at the hits of "

@@ -28,8 +28,9 @@ def solve_optimality(
     Args:
         update: One step of the solver, `(y, args) -> y`. A module-level function: it
             may not close over arrays.
-        optimality: The condition that vanishes at the solution, `(y, args) -> residual`.
-            A module-level function likewise. Its Jacobian must be non-singular there.
+        optimality: The condition that vanishes at the solution, `(y, args) ->
+            residual`. A module-level function likewise. Its Jacobian must be
+            non-singular there.
         start: Where to begin.
         args: Everything that both functions depend on and that is differentiated.
         num_steps: How many steps to take.

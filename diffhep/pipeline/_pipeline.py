@@ -18,8 +18,8 @@ class Pipeline(eqx.Module):
     from the stage's name, so that adding a stage does not reshuffle the others.
 
     Raises:
-        ValueError: A stage reads what no earlier stage writes and `inputs` lacks, or two
-            stages have one name.
+        ValueError: A stage reads what no earlier stage writes and `inputs` lacks, or
+            two stages have one name.
     """
 
     stages: tuple[AbstractStage, ...]
@@ -47,8 +47,8 @@ class Pipeline(eqx.Module):
     def __check_init__(self):
         if len(self.names) != len(self.stages):
             raise ValueError(
-                f"There are {len(self.stages)} stages but {len(self.names)} names; give "
-                "one name to each stage."
+                f"There are {len(self.stages)} stages but {len(self.names)} names; "
+                "give one name to each stage."
             )
         repeated = sorted({n for n in self.names if self.names.count(n) > 1})
         if repeated:
@@ -60,8 +60,8 @@ class Pipeline(eqx.Module):
         for name, stage in zip(self.names, self.stages, strict=True):
             if missing := sorted(stage.reads - available):
                 raise ValueError(
-                    f"{name} reads {missing}, which no earlier stage writes and which is "
-                    f"not among the inputs {sorted(self.inputs)}; add the stage that "
+                    f"{name} reads {missing}, which no earlier stage writes and which "
+                    f"is not among the inputs {sorted(self.inputs)}; add the stage that "
                     "writes it before, or name it in `inputs`."
                 )
             available |= stage.writes
@@ -111,7 +111,7 @@ class Pipeline(eqx.Module):
         return self.stages[self.names.index(name)]
 
     def describe(self) -> str:
-        """A table: each stage, what it reads and writes, its gradient, its parameters."""
+        """A table: what each stage reads and writes, its gradient and parameters."""
         rows = [("stage", "reads", "writes", "gradient", "parameters")]
         rows += [
             (

@@ -13,10 +13,10 @@ class Replicate(AbstractStage):
     """The stages inside, drawn several times on the same event.
 
     Variance reduction: what the replicas share is paid for once, and each replica's
-    score is compared with the others' result (leave-one-out baseline), so that only the
-    variation within the event makes noise. All arrays of the event that comes out have a
-    leading axis `replicas`, whose weights add up to the event's weight: it must be the
-    last stage.
+    score is compared with the others' result (leave-one-out baseline), so that only
+    the variation within the event makes noise. All arrays of the event that comes out
+    have a leading axis `replicas`, whose weights add up to the event's weight: it must
+    be the last stage.
 
     The stages inside may add score terms to `log_weight`, but no true weights.
     """

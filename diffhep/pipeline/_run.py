@@ -43,8 +43,8 @@ def run(
     for name in sorted(pipeline.reads):
         if getattr(events, name) is None:
             raise ValueError(
-                f"The pipeline reads {name!r}, but the events do not have it; fill it, or "
-                "add the stage that writes it."
+                f"The pipeline reads {name!r}, but the events do not have it; fill it, "
+                "or add the stage that writes it."
             )
     dynamic, static = eqx.partition(pipeline, eqx.is_array)
 

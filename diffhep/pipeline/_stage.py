@@ -18,7 +18,7 @@ class AbstractStage(eqx.Module):
     @property
     @abc.abstractmethod
     def writes(self) -> frozenset[str]:
-        """Fields of `Event` that it fills. `log_weight` and `status` may always change."""
+        """Fields of `Event` that it fills, beside `log_weight` and `status`."""
 
     @property
     @abc.abstractmethod
