@@ -38,8 +38,8 @@ class Recorded(AbstractSampler):
         del draw
         if recorded is None:
             raise ValueError(
-                "`Recorded` needs the outcome of an earlier run in the event, but there "
-                "is none. Run the pipeline once with `Score` and keep `detected` and "
+                "`Recorded` needs the outcome of an earlier run in the event, but it "
+                "has none. Run the pipeline once with `Score` and keep `detected` and "
                 "`history`."
             )
         return recorded

@@ -1,5 +1,5 @@
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import equinox as eqx
 import jax
@@ -61,7 +61,7 @@ class Pipeline(eqx.Module):
             if missing := sorted(stage.reads - available):
                 raise ValueError(
                     f"{name} reads {missing}, which no earlier stage writes and which "
-                    f"is not among the inputs {sorted(self.inputs)}; add the stage that "
+                    f"is not in the inputs {sorted(self.inputs)}; add the stage that "
                     "writes it before, or name it in `inputs`."
                 )
             available |= stage.writes
@@ -105,10 +105,30 @@ class Pipeline(eqx.Module):
         return event
 
     def __getitem__(self, name: str) -> AbstractStage:
-        """The stage of a name."""
-        if name not in self.names:
-            raise KeyError(f"No stage is named {name!r}; there are {list(self.names)}.")
-        return self.stages[self.names.index(name)]
+        """The stage of a name, here or inside a stage that holds a pipeline.
+
+        Args:
+            name: Name of a stage.
+
+        Returns:
+            The stage.
+
+        Raises:
+            KeyError: No stage has that name.
+        """
+        for known, stage in self.walk():
+            if known == name:
+                return stage
+        names = [known for known, _ in self.walk()]
+        raise KeyError(f"No stage is named {name!r}; there are {names}.")
+
+    def walk(self) -> Iterator[tuple[str, AbstractStage]]:
+        """Names and stages in order, those inside a stage after it."""
+        for name, stage in zip(self.names, self.stages, strict=True):
+            yield name, stage
+            inner = getattr(stage, "pipeline", None)
+            if isinstance(inner, Pipeline):
+                yield from inner.walk()
 
     def describe(self) -> str:
         """A table: what each stage reads and writes, its gradient and parameters."""
@@ -121,7 +141,7 @@ class Pipeline(eqx.Module):
                 stage.gradient.value,
                 str(_count_parameters(stage)),
             )
-            for name, stage in zip(self.names, self.stages, strict=True)
+            for name, stage in self.walk()
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,20 @@ class Replicate(AbstractStage):
 
     pipeline: Pipeline
     num: int = eqx.field(static=True)
+
+    @classmethod
+    def around(cls, stages: Sequence[AbstractStage], *, num: int) -> "Replicate":
+        """Replicas of some stages; the pipeline around them checks the wiring.
+
+        Args:
+            stages: The stages to draw several times.
+            num: How many times, at least 2.
+
+        Returns:
+            The stage.
+        """
+        reads = frozenset().union(*(stage.reads for stage in stages))
+        return cls(Pipeline(stages, inputs=reads), num)
 
     def __check_init__(self):
         if self.num < 2:
