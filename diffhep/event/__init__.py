@@ -25,5 +25,17 @@ from ._collections import (
     Vertices as Vertices,
 )
 from ._event import Event as Event
+from ._padding import (
+    awkward_from_padded as awkward_from_padded,
+)
+from ._padding import (
+    flatten_padded as flatten_padded,
+)
+from ._padding import (
+    pad_awkward as pad_awkward,
+)
+from ._padding import (
+    pad_jagged as pad_jagged,
+)
 from ._status import Status as Status
 from ._status import explain_status as explain_status
