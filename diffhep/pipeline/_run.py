@@ -1,9 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
 from ..event import Event
 from ._pipeline import Pipeline
@@ -46,17 +47,48 @@ def run(
                 f"The pipeline reads {name!r}, but the events do not have it; fill it, "
                 "or add the stage that writes it."
             )
-    dynamic, static = eqx.partition(pipeline, eqx.is_array)
 
-    def one(dynamic: Pipeline, event: Event, key: PRNGKeyArray) -> Event:
-        stages = eqx.combine(dynamic, static)
-        event = stages(event, key=jax.random.fold_in(key, event.index))
-        return event.keep(*keep)
+    def one(pipeline: Pipeline, event: Event, key: PRNGKeyArray) -> Event:
+        return pipeline(event, key=key).keep(*keep)
 
-    def batch(dynamic: Pipeline, events: Event, key: PRNGKeyArray) -> Event:
-        remake = jax.checkpoint(one)
+    return map_events(one, pipeline, events, block_size=block_size, mesh=mesh, key=key)
+
+
+def map_events(
+    function: Callable[[Any, Event, PRNGKeyArray], PyTree],
+    parameters: PyTree,
+    events: Event,
+    *,
+    block_size: int = 64,
+    mesh: Mesh | None = None,
+    key: PRNGKeyArray,
+) -> PyTree:
+    """The results of a function of one event over a batch, as `run` does it.
+
+    Args:
+        function: From parameters, ONE event and its random key to arrays.
+        parameters: A pytree that all events share: a pipeline, say.
+        events: A batch of events.
+        block_size: Events that are computed together.
+        mesh: Devices over which to spread the events.
+        key: Random key.
+
+    Returns:
+        The results, with a leading axis `events`.
+
+    Raises:
+        ValueError: The events do not divide over the mesh.
+    """
+    dynamic, static = eqx.partition(parameters, eqx.is_array)
+
+    def one(dynamic: PyTree, event: Event, key: PRNGKeyArray) -> PyTree:
+        key = jax.random.fold_in(key, event.index)
+        return function(eqx.combine(dynamic, static), event, key)
+
+    def batch(dynamic: PyTree, events: Event, key: PRNGKeyArray) -> PyTree:
+        again = jax.checkpoint(one)
         return jax.lax.map(
-            lambda event: remake(dynamic, event, key), events, batch_size=block_size
+            lambda event: again(dynamic, event, key), events, batch_size=block_size
         )
 
     if mesh is None:
