@@ -1,0 +1,7 @@
+"""Constants of charged tracks, with their sources."""
+
+KAPPA = 0.299792458e-3
+"""Transverse momentum per field and radius, in GeV / (T mm): the speed of light."""
+
+PION_MASS = 0.13957039
+"""Mass of the charged pion, in GeV (Particle Data Group 2024)."""
