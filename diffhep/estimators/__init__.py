@@ -2,22 +2,14 @@
 
 from ._abstract import (
     AbstractEstimator as AbstractEstimator,
-)
-from ._abstract import (
     AbstractSampler as AbstractSampler,
-)
-from ._abstract import (
     Gradient as Gradient,
 )
 from ._detached import Detached as Detached
 from ._enumerate import Enumerate as Enumerate
 from ._log_weight import (
     leave_one_out as leave_one_out,
-)
-from ._log_weight import (
     score_term as score_term,
-)
-from ._log_weight import (
     with_score as with_score,
 )
 from ._recorded import Recorded as Recorded

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ..detector import DetectHits, MeasureTowers, PlaceDetector, SimulateHits
+from ..estimators import AbstractSampler, Score
+from ..geometry import Barrel, default_barrel
+from ..inference import EstimateRatio, SelectEvents
+from ..jets import ClusterJets, CollectConstituents, MeasureMissingMomentum
+from ..pipeline import AbstractStage, Pipeline, Replicate
+from ..tagging import TagJets
+from ..tracking import FitTracks
+from ..vertexing import FitPrimaryVertex, FitSecondaryVertices
+
+
+NUM_TAGS = 4
+
+
+def build_pipeline(
+    *,
+    barrel: Barrel | None = None,
+    replicas: int = 4,
+    hit_replicas: int = 1,
+    num_jets: int = 6,
+    estimator: AbstractSampler | None = None,
+    key: PRNGKeyArray,
+) -> Pipeline:
+    """The whole chain, from generated particles to the likelihood ratio.
+
+    Args:
+        barrel: The detector; the default layout unless given.
+        replicas: Clusterings of each event; 1 for no replicas.
+        hit_replicas: Patterns of found hits of each event; 1 for no replicas.
+        num_jets: Jet slots.
+        estimator: How gradients cross found hits and clusterings; `Score()` unless
+            given.
+        key: Random key of the networks' initial weights.
+
+    Returns:
+        The pipeline. It reads `particles`; everything from the detector on is a
+        parameter.
+    """
+    estimator = Score() if estimator is None else estimator
+    tag_key, ratio_key = jax.random.split(key)
+    simulation: list[AbstractStage] = [
+        PlaceDetector(default_barrel() if barrel is None else barrel),
+        SimulateHits(),
+        MeasureTowers(),
+    ]
+    tracks: list[AbstractStage] = [
+        DetectHits(estimator=estimator),
+        FitTracks(),
+        FitPrimaryVertex(),
+        CollectConstituents(),
+        MeasureMissingMomentum(),
+    ]
+    jets: list[AbstractStage] = [
+        ClusterJets(
+            radius=jnp.asarray(0.5),
+            power=jnp.asarray(-1.0),
+            sharpness=jnp.asarray(20.0),
+            num_jets=num_jets,
+            estimator=estimator,
+        ),
+        FitSecondaryVertices(),
+        TagJets.init(num_tags=NUM_TAGS, key=tag_key),
+        SelectEvents(),
+        EstimateRatio.init(num_tags=NUM_TAGS, key=ratio_key),
+    ]
+    tail = tracks + _replicated(jets, replicas)
+    return Pipeline(simulation + _replicated(tail, hit_replicas))
+
+
+def _replicated(stages: list[AbstractStage], num: int) -> list[AbstractStage]:
+    return stages if num == 1 else [Replicate.around(stages, num=num)]
