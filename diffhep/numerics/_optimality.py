@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import lineax as lx
@@ -47,6 +47,9 @@ def solve_optimality(
     return root
 
 
+# Optimistix wants plain functions here, and the run-time type checker of the tests
+# would wrap them.
+@no_type_check
 def _primal(inputs: Any) -> tuple[Float[Array, " n"], None]:
     update, _, start, args, num_steps, _while_loop = inputs
     # A scan and not the adjoint's own loop: of known length, so reverse mode works.
@@ -56,6 +59,7 @@ def _primal(inputs: Any) -> tuple[Float[Array, " n"], None]:
     return root, None
 
 
+@no_type_check
 def _rewrite(root: Float[Array, " n"], residual: None, inputs: Any) -> Any:
     del residual
     _, optimality, _, args, *_ = inputs
