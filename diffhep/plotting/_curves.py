@@ -1,16 +1,13 @@
 import numpy as np
 from jaxtyping import Float
 
+from ..helix import KAPPA
 from ._style import AnyArray
-
-
-# GeV / (T mm): the speed of light in these units.
-_KAPPA = 0.299792458e-3
 
 
 def _transverse_curvature(parameters: np.ndarray, field: float) -> float:
     # omega = (q/p) B kappa / sin(theta): the azimuth falls by omega per mm.
-    return _KAPPA * field * parameters[4] / np.sin(parameters[3])
+    return KAPPA * field * parameters[4] / np.sin(parameters[3])
 
 
 def helix_points(

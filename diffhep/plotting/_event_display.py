@@ -1,9 +1,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from diffhep.event import Event
-from diffhep.geometry import Barrel
-
+from ..event import Event
+from ..geometry import Barrel
 from ._curves import arcs_to_radii, helix_points
 from ._interaction_region import draw_interaction_region
 from ._live import jet_colour, live_jets, live_slots, owner_of_slots

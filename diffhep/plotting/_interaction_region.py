@@ -1,7 +1,6 @@
 import numpy as np
 
-from diffhep.event import Event, Vertices
-
+from ..event import Event, Vertices
 from ._curves import covariance_ellipse, helix_points
 from ._live import jet_colour, live_jets, live_slots, owner_of_slots
 from ._style import INK, MUTED, Axes, dress, patch

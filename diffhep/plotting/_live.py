@@ -1,7 +1,6 @@
 import numpy as np
 
-from diffhep.event import Event, Jets
-
+from ..event import Event, Jets
 from ._style import CYCLE
 
 

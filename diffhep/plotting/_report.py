@@ -64,15 +64,7 @@ def write_report(
         for number, (caption, data) in enumerate(images, 1)
     }
     files[target] = document.encode()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for file, data in files.items():
-            _write_whole(file, data)
-    except OSError as error:
-        raise OSError(
-            f"The report could not be written to {target} "
-            f"({error.strerror or error}): choose a folder that can be written to."
-        ) from error
+    _write_all(files, target)
     return [target, *(file for file in files if file != target)]
 
 
@@ -96,6 +88,18 @@ def _png(figure: Figure) -> bytes:
 def _slug(caption: str) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", lead(caption)[0].lower()).strip("-")
     return words[:40].strip("-") or "figure"
+
+
+def _write_all(files: Mapping[Path, bytes], target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            _write_whole(file, data)
+    except OSError as error:
+        raise OSError(
+            f"The report could not be written to {target} "
+            f"({error.strerror or error}): choose a folder that can be written to."
+        ) from error
 
 
 def _write_whole(file: Path, data: bytes) -> None:

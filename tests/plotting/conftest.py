@@ -15,6 +15,7 @@ from diffhep.event import (
     Vertices,
 )
 from diffhep.geometry import Barrel
+from diffhep.helix import KAPPA
 from diffhep.plotting import arcs_to_radii, helix_points
 
 
@@ -22,7 +23,6 @@ NUM_SLOTS = 48
 JETS = ((0.7, 0.5, 130.0), (2.9, -0.4, 75.0), (-1.0, 0.9, 40.0))
 FLIGHT = (3.2, 1.9, 0.0)
 PRIMARY = np.array([0.02, -0.01, 14.0])
-KAPPA = 0.299792458e-3
 
 
 @pytest.fixture(scope="session")

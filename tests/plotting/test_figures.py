@@ -7,6 +7,7 @@ import matplotlib.patches
 import numpy as np
 import pytest
 
+from diffhep.helix import to_cylinder
 from diffhep.plotting import (
     TRACK_PULLS,
     VERTEX_PULLS,
@@ -69,6 +70,19 @@ def test_helix_agrees_with_circle():
     expected = centre + radius * np.stack([-np.sin(turned), np.cos(turned)], axis=-1)
     assert np.allclose(points[:, :2], expected, atol=1e-9)
     assert np.allclose(points[:, 2], z0 + arcs / np.tan(theta), rtol=1e-12)
+
+
+def test_helix_agrees_with_the_simulation():
+    track, field = np.array([0.4, 12.0, -2.1, 0.8, -0.3]), 3.8
+    radii = np.array([30.0, 150.0, 900.0])
+    arcs = arcs_to_radii(track, field, radii)
+    points = helix_points(track, field, arcs)
+    for radius, arc, point in zip(radii, arcs, points, strict=True):
+        crossing = to_cylinder(jnp.asarray(track), jnp.array(radius), jnp.array(field))
+        assert np.isclose(arc, crossing.arc, rtol=1e-12)
+        assert np.isclose(point[2], crossing.z, rtol=1e-12)
+        azimuth = np.arctan2(point[1], point[0])
+        assert np.isclose(np.cos(azimuth - float(crossing.azimuth)), 1.0, rtol=1e-12)
 
 
 def test_straight_track_is_regular():
