@@ -55,7 +55,7 @@ class RatioTemplates(eqx.Module):
 def ratio_histogram(
     templates: Mapping[str, RatioTemplates],
     *,
-    label: str = "log density ratio of signal to background",
+    label: str = r"density ratio, as $s = p_S / (p_S + p_B)$",
     title: str = "",
 ) -> Figure:
     """Stacked backgrounds and signal in bins of the density ratio, side by side.

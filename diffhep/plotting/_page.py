@@ -37,7 +37,7 @@ section { padding: 1.2rem 1.4rem; margin: 0 0 1.2rem; }
 .tile span { color: var(--soft); font-size: .9rem; }
 figure { margin: 0 0 1.2rem; padding: 1rem; }
 figure img { display: block; margin: 0 auto; max-width: 100%; height: auto;
-  background: #fff; border-radius: 6px; }
+  background: #fff; border-radius: 6px; padding: .5rem; }
 figcaption { padding: .8rem .3rem 0; color: var(--soft); font-size: .95rem; }
 figcaption b, caption b { color: var(--ink); }
 .scroll { overflow-x: auto; }
