@@ -2,6 +2,7 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -66,7 +67,7 @@ class Event(eqx.Module):
     """Bits of `Status`."""
 
     def replace(self, **fields: Any) -> "Event":
-        """The event with some fields replaced.
+        """The event, or batch, with some fields replaced.
 
         Args:
             **fields: New values by field name.
@@ -82,10 +83,13 @@ class Event(eqx.Module):
             raise ValueError(
                 f"`Event` has no field {unknown[0]!r}; it has {sorted(known)}."
             )
+        if getattr(self.log_weight, "ndim", 0):
+            # A batch: the constructor is for one event, and checks its shapes in tests.
+            return jax.vmap(lambda event, new: event.replace(**new))(self, fields)
         return dataclasses.replace(self, **fields)
 
     def keep(self, *names: str) -> "Event":
-        """The event with everything else than these collections forgotten.
+        """The event, or batch, with everything but these collections forgotten.
 
         Weight, index and status always stay.
 

@@ -95,7 +95,7 @@ def _only_reads(stage: AbstractStage, events: Event) -> Event:
             f"{_name(stage)} reads {missing}, which the events lack; run the stages "
             "before it first."
         )
-    return jax.vmap(lambda event: event.keep(*stage.reads))(events)
+    return events.keep(*stage.reads)
 
 
 def _check_single(

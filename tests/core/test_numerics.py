@@ -1,0 +1,171 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from diffhep.numerics import (
+    SmallCholesky,
+    inverse_spd,
+    masked_sum,
+    matmul,
+    matvec,
+    safe_norm,
+    safe_sqrt,
+    sanitise,
+    sinc,
+    smooth_step,
+    solve_optimality,
+    solve_spd,
+    wrap_angle,
+)
+from diffhep.testing import check_gradient
+
+
+def _spd(size, seed=0, scales=None):
+    root = np.random.default_rng(seed).normal(size=(size, size + 3))
+    scales = np.ones(size) if scales is None else scales
+    return jnp.asarray((root @ root.T) * scales[:, None] * scales[None, :])
+
+
+INVERSE = jax.jit(inverse_spd)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_inverse_spd_equals_numpy(size):
+    matrix = _spd(size)
+    np.testing.assert_allclose(INVERSE(matrix), np.linalg.inv(matrix), rtol=1e-11)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.lists(st.floats(-6, 6), min_size=5, max_size=5))
+def test_inverse_spd_of_mixed_units(seed, exponents):
+    # Parameters in mm beside such in 1/GeV: twelve orders of magnitude on the diagonal.
+    scales = 10.0 ** np.asarray(exponents)
+    found = np.asarray(INVERSE(_spd(5, seed, scales))) * scales[:, None] * scales
+    np.testing.assert_allclose(found, np.linalg.inv(_spd(5, seed)), rtol=1e-9)
+
+
+def test_inverse_spd_gradient():
+    # The derivative assumes a symmetric direction, as every use of it has.
+    root = jnp.asarray(np.random.default_rng(1).normal(size=(4, 6)))
+    check_gradient(lambda r: inverse_spd(r @ r.T), (root,), rtol=1e-7)
+
+
+def test_inverse_spd_rejects_indefinite():
+    assert np.isnan(INVERSE(jnp.diag(jnp.array([1.0, 2.0, -1.0])))).any()
+
+
+def test_products_and_solve(precision):
+    matrix = _spd(3).astype(precision)
+    vector = jnp.arange(1, 4, dtype=precision)
+    rtol = 1e-12 if precision == "float64" else 1e-5
+    np.testing.assert_allclose(matmul(matrix, matrix), matrix @ matrix, rtol=rtol)
+    np.testing.assert_allclose(matvec(matrix, vector), matrix @ vector, rtol=rtol)
+    solution = solve_spd(matrix, vector)
+    assert solution.dtype == precision
+    np.testing.assert_allclose(matrix @ solution, vector, rtol=100 * rtol)
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-9, 0.0299999, 0.03, 0.0300001, 1.0, -2.5])
+def test_sinc_and_its_derivatives(x):
+    exact = np.sinc(x / np.pi)
+    # The series of the derivatives, good to 1e-14 where the closed form cancels.
+    series = [
+        sum(
+            (-1) ** k * x ** (2 * k - d) * np.prod(np.arange(2 * k - d + 1, 2 * k + 1))
+            / np.prod(np.arange(1.0, 2 * k + 2))
+            for k in range((d + 1) // 2, 14)
+        )
+        for d in (1, 2)
+    ]  # fmt: skip
+    first, second = jax.grad(sinc), jax.grad(jax.grad(sinc))
+    np.testing.assert_allclose(sinc(jnp.asarray(x)), exact, rtol=1e-14)
+    np.testing.assert_allclose(first(x), series[0], rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(second(x), series[1], rtol=1e-8)
+
+
+def test_smooth_step():
+    x = jnp.array([-1.0, 0.0, 0.5, 1.0, 3.0])
+    np.testing.assert_array_equal(smooth_step(x), [0.0, 0.0, 0.5, 1.0, 1.0])
+    for derivative in (jax.grad(smooth_step), jax.grad(jax.grad(smooth_step))):
+        # Continuous at both ends: the limits from inside are the zeros outside.
+        edges = jax.vmap(derivative)(jnp.array([-1e-9, 1e-9, 1 - 1e-9, 1 + 1e-9]))
+        np.testing.assert_allclose(edges, 0.0, atol=1e-7)
+    check_gradient(smooth_step, (jnp.array([0.1, 0.4, 0.9]),), rtol=1e-8)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(-1e3, 1e3))
+def test_wrap_angle(angle):
+    wrapped = float(wrap_angle(jnp.asarray(angle)))
+    assert -np.pi - 1e-12 <= wrapped <= np.pi + 1e-12
+    turns = (angle - wrapped) / (2 * np.pi)
+    assert abs(turns - round(turns)) < 1e-10
+    assert float(jax.grad(wrap_angle)(jnp.asarray(angle))) == 1.0
+
+
+def test_safe_functions_have_finite_derivatives():
+    assert float(safe_sqrt(jnp.asarray(4.0))) == 2.0
+    for x in (0.0, -1.0):
+        assert float(safe_sqrt(jnp.asarray(x))) == 0.0
+        assert float(jax.grad(safe_sqrt)(x)) == 0.0
+    np.testing.assert_array_equal(jax.grad(safe_norm)(jnp.zeros(3)), np.zeros(3))
+    check_gradient(safe_norm, (jnp.array([[3.0, 4.0], [0.1, 0.2]]),), rtol=1e-8)
+
+
+def test_masked_reductions_ignore_dead_slots():
+    values = jnp.array([[1.0, 2.0], [jnp.nan, jnp.inf], [3.0, 4.0]])
+    mask = jnp.array([True, False, True])
+    np.testing.assert_array_equal(masked_sum(values, mask), [4.0, 6.0])
+    gradient = jax.grad(lambda v: jnp.sum(masked_sum(v, mask) ** 2))(values)
+    np.testing.assert_array_equal(np.isnan(gradient), False)
+    np.testing.assert_array_equal(gradient[1], [0.0, 0.0])
+    np.testing.assert_array_equal(
+        sanitise(jnp.array([7, 2**30, 3]), mask), np.array([7, 0, 3])
+    )
+    assert float(sanitise(values, mask, fill=-1.0)[1, 0]) == -1.0
+
+
+def _gradient(y, args):
+    matrix, right = args
+    return matvec(matrix, y) + y**3 - right
+
+
+def _newton(y, args):
+    hessian = args[0] + jnp.diag(3 * y**2)
+    return y - solve_spd(hessian, _gradient(y, args))
+
+
+@pytest.mark.parametrize(
+    "adjoint",
+    [
+        optx.ImplicitAdjoint(),
+        optx.ImplicitAdjoint(linear_solver=SmallCholesky()),
+        optx.RecursiveCheckpointAdjoint(),
+    ],
+    ids=["implicit", "small-cholesky", "unrolled"],
+)
+def test_solve_optimality(adjoint):
+    root = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5)))
+    right = jnp.array([1.0, -2.0, 0.5])
+
+    def solve(root, right):
+        args = (matmul(root, root.T), right)
+        start = jnp.zeros(3)
+        return solve_optimality(
+            _newton, _gradient, start, args, num_steps=12, adjoint=adjoint
+        )
+
+    solution = solve(root, right)
+    residual = _gradient(solution, (matmul(root, root.T), right))
+    np.testing.assert_allclose(residual, 0.0, atol=1e-13)
+    # Unrolled steps know only reverse mode.
+    forward = isinstance(adjoint, optx.ImplicitAdjoint)
+    check_gradient(solve, (root, right), rtol=1e-7, forward=forward)
+    # Closed form: d(solution)/d(right) is the inverse of the Hessian.
+    hessian = root @ root.T + jnp.diag(3 * solution**2)
+    np.testing.assert_allclose(
+        jax.jacrev(solve, argnums=1)(root, right), np.linalg.inv(hessian), rtol=1e-9
+    )
