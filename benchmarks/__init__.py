@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench-AREA` runs the module of that name."""

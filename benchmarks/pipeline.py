@@ -1,0 +1,116 @@
+"""Time and memory of the whole chain, forward and with its gradient.
+
+Each mode runs in a process of its own, so that peak memory is its own and compilation
+starts from nothing (no cache of compiled code).
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from diffhep.demo import build_pipeline
+from diffhep.generator import toy_events
+from diffhep.pipeline import Sample, run, weighted_mean
+
+from ._harness import QUICK, Row, report, seconds
+
+
+NUM_EVENTS = 64 if QUICK else 512
+REPEATS = 2 if QUICK else 5
+REPLICAS = 4
+BLOCK_SIZE = 32
+MODES = ("forward", "gradient")
+
+
+def _peak_memory() -> float:
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _measure(mode: str) -> dict[str, float]:
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    pipeline = build_pipeline(replicas=REPLICAS, key=jax.random.key(0))
+    events = toy_events(NUM_EVENTS, key=jax.random.key(1))
+    number = len(jax.devices())
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((number,), ("events",), axis_types=auto)
+
+    def loss(pipeline, events, key):
+        kept = run(
+            pipeline,
+            events,
+            keep=("log_ratio", "pass_weight"),
+            block_size=BLOCK_SIZE,
+            mesh=mesh,
+            key=key,
+        )
+        sample = Sample.from_events(kept)
+        passed = sample.events.pass_weight[:, 0]
+        ratio = jnp.tanh(sample.events.log_ratio[:, 0])
+        return weighted_mean(passed * ratio, sample.log_weight)
+
+    function = loss if mode == "forward" else eqx.filter_value_and_grad(loss)
+    before = _peak_memory()
+    start = time.perf_counter()
+    compiled = eqx.filter_jit(function).lower(pipeline, events, jax.random.key(2))
+    compiled = compiled.compile()
+    compile_time = time.perf_counter() - start
+    call = lambda: compiled(pipeline, events, jax.random.key(2))  # noqa: E731
+    leaves = jax.tree.leaves(eqx.filter(call(), eqx.is_inexact_array))
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in leaves)
+    return {
+        "compile": compile_time,
+        "per event": seconds(call, repeats=REPEATS) / NUM_EVENTS,
+        "before": before,
+        "memory": _peak_memory(),
+        "not finite": float(not finite),
+    }
+
+
+def _in_process(mode: str) -> dict[str, float]:
+    environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
+    command = [sys.executable, "-m", "benchmarks.pipeline", "--mode", mode]
+    result = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def main() -> int:
+    """Measure both modes and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mode", choices=MODES, help="measure one mode, print JSON")
+    mode = parser.parse_args().mode
+    if mode:
+        print(json.dumps(_measure(mode)))
+        return 0
+    forward, gradient = (_in_process(mode) for mode in MODES)
+    per_event = [1e3 * result["per event"] for result in (forward, gradient)]
+    broken = forward["not finite"] + gradient["not finite"]
+    rows = [
+        Row("forward, ms per event", per_event[0]),
+        Row("forward + gradient, against forward, ms per event", *per_event[::-1], 4.0),
+        Row("compilation of forward, s", forward["compile"]),
+        Row("compilation of forward + gradient, s", gradient["compile"]),
+        Row("peak memory before compilation, MiB", forward["before"]),
+        Row("peak memory of forward, MiB", forward["memory"]),
+        Row("peak memory of forward + gradient, MiB", gradient["memory"]),
+        Row("runs with a result that is not finite", broken, bar=0.0),
+    ]
+    return report(
+        "pipeline", rows, events=NUM_EVENTS, replicas=REPLICAS, block_size=BLOCK_SIZE
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
