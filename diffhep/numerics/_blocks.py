@@ -1,0 +1,78 @@
+"""Many small general systems at once: a block-diagonal matrix without LAPACK."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float
+
+
+def inverse_3x3(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
+    """The inverse of a general 3 x 3 matrix with a positive diagonal.
+
+    By the adjugate, of the matrix scaled to unit diagonal: the rows and columns may
+    have different units.
+
+    Args:
+        matrix: A matrix, not necessarily symmetric.
+
+    Returns:
+        Its inverse; not finite where the matrix is singular.
+    """
+    scale = jax.lax.rsqrt(jnp.abs(jnp.diagonal(matrix)))
+    a, b, c = matrix * scale[:, None] * scale[None, :]
+    # The columns of the adjugate are cross products of the rows.
+    columns = jnp.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=1)
+    determinant = jnp.sum(a * columns[:, 0])
+    return columns / determinant * scale[:, None] * scale[None, :]
+
+
+def _cross(a: Float[Array, " 3"], b: Float[Array, " 3"]) -> Float[Array, " 3"]:
+    return jnp.stack(
+        [
+            a[1] * b[2] - a[2] * b[1],
+            a[2] * b[0] - a[0] * b[2],
+            a[0] * b[1] - a[1] * b[0],
+        ]
+    )
+
+
+class BlockSolver3(lx.AbstractLinearSolver[Any]):
+    """A lineax solver for block-diagonal systems of general 3 x 3 blocks.
+
+    For unknowns that are the flattened positions of any number of independent vertices.
+    Three products with the operator reveal all blocks at once. The operator must be
+    block diagonal: what lies outside the blocks is silently added to them.
+    """
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
+        """Invert the blocks."""
+        del options
+        number = operator.in_size() // 3
+        dtype = jax.tree.leaves(operator.in_structure())[0].dtype
+        probes = jnp.tile(jnp.eye(3, dtype=dtype), (1, number))
+        columns = jax.vmap(operator.mv)(probes)
+        blocks = jnp.moveaxis(jnp.reshape(columns, (3, number, 3)), 0, -1)
+        return jax.vmap(inverse_3x3)(blocks)
+
+    def compute(
+        self, state: Any, vector: Any, options: dict[str, Any]
+    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
+        """Apply the inverses."""
+        del options
+        right = jnp.reshape(vector, (-1, 1, 3))
+        solution = jnp.sum(state * right, axis=2)
+        return jnp.reshape(solution, vector.shape), lx.RESULTS.successful, {}
+
+    def transpose(self, state: Any, options: dict[str, Any]) -> Any:
+        """The blocks transposed."""
+        return jnp.swapaxes(state, 1, 2), options
+
+    def conj(self, state: Any, options: dict[str, Any]) -> Any:
+        """The operator is real."""
+        return state, options
+
+    def assume_full_rank(self) -> bool:
+        """The blocks are taken to be invertible."""
+        return True
