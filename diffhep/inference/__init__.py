@@ -1,0 +1,53 @@
+"""Event selection, density ratios, binned likelihoods, expected uncertainties.
+
+Which precision: the networks may run in 32 bits, but the likelihood runs in 64 wherever
+JAX has them (`jax_enable_x64`). Without them it runs in 32, with three to four digits.
+"""
+
+from ._binned_model import (
+    BinnedModel as BinnedModel,
+    expected_yields as expected_yields,
+    interpolate as interpolate,
+    likelihood_change as likelihood_change,
+    negative_log_likelihood as negative_log_likelihood,
+)
+from ._bins import (
+    AbstractBins as AbstractBins,
+    HardBins as HardBins,
+    Histogram as Histogram,
+    SoftBins as SoftBins,
+    fill_histogram as fill_histogram,
+)
+from ._bootstrap import (
+    Comparison as Comparison,
+    bootstrap as bootstrap,
+    compare as compare,
+)
+from ._cross_entropy import cross_entropy as cross_entropy
+from ._energy_scale import jet_weight as jet_weight, scale_jets as scale_jets
+from ._fit import FitResult as FitResult, FitStatus as FitStatus, fit as fit
+from ._ratio import EstimateRatio as EstimateRatio
+from ._select import (
+    SelectEvents as SelectEvents,
+    SelectHard as SelectHard,
+    hard_selection as hard_selection,
+    soft_selection as soft_selection,
+)
+from ._summary import (
+    PairScore as PairScore,
+    num_features as num_features,
+    pair_probabilities as pair_probabilities,
+    summarise as summarise,
+)
+from ._templates import (
+    Analysis as Analysis,
+    Contributions as Contributions,
+    fill_templates as fill_templates,
+    find_contributions as find_contributions,
+    sample_uncertainty as sample_uncertainty,
+    templates as templates,
+)
+from ._uncertainty import (
+    discovery_significance as discovery_significance,
+    expected_uncertainty as expected_uncertainty,
+)
