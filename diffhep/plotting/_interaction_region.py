@@ -28,7 +28,7 @@ def draw_interaction_region(axes: Axes, event: Event, field: float) -> None:
         _draw_vertex(axes, vertex, "o", INK)
     axes.plot([], [], "o", color=INK, ms=6, label="primary vertex")
     axes.plot([], [], "D", color=MUTED, ms=6, label="secondary vertex")
-    axes.plot([], [], color=MUTED, lw=1.5, label=r"$2\sigma$ contour of the fit")
+    axes.plot([], [], color=INK, lw=1.4, label=r"$2\sigma$ contour of the fit")
     axes.set(
         xlim=(centre[0] - half, centre[0] + half),
         ylim=(centre[1] - half, centre[1] + half),
@@ -113,30 +113,18 @@ def _draw_true_decays(axes: Axes, event: Event) -> None:
     chosen = np.asarray(particles.mask) & (np.asarray(particles.origin) > 0)
     chosen &= np.asarray(particles.charge) != 0
     points = np.unique(np.asarray(particles.vertex, float)[chosen][:, :2], axis=0)
-    axes.plot(*points.T, "x", color=INK, ms=6, mew=1.1, zorder=5)
+    axes.plot(*points.T, "x", color=INK, ms=6, mew=1.2, zorder=8)
     axes.plot([], [], "x", color=INK, ms=6, mew=1.1, label="true b or c decay")
 
 
 def _draw_vertex(axes: Axes, vertex: tuple, marker: str, colour: str) -> None:
     position, covariance = vertex
     long, short, angle = covariance_ellipse(covariance[:2, :2], 2.0)
-    style = {"ec": colour, "fc": "none", "lw": 1.5, "zorder": 6}
-    axes.add_patch(
-        patch(
-            "Ellipse",
-            position[:2],
-            2 * long,
-            2 * short,
-            angle=np.degrees(angle),
-            **style,
-        )
-    )
-    axes.plot(
-        *position[:2],
-        marker,
-        color=colour,
-        ms=6.5,
-        mec="white",
-        mew=0.9,
-        zorder=7,
-    )
+    size = {"width": 2 * long, "height": 2 * short, "angle": np.degrees(angle)}
+    # A white line below the dark one: the ellipse of a boosted decay is a needle along
+    # its tracks, and would be lost among them.
+    for width, edge, order in ((4.0, "white", 5.5), (1.4, INK, 6)):
+        style = {"ec": edge, "fc": "none", "lw": width, "zorder": order}
+        axes.add_patch(patch("Ellipse", position[:2], **size, **style))
+    style = {"color": colour, "ms": 6.5, "mec": "white", "mew": 1.0, "zorder": 7}
+    axes.plot(*position[:2], marker, **style)

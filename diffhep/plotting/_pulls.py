@@ -53,16 +53,22 @@ def pull_plot(
     if title:
         figure.suptitle(title, fontsize=13, color=INK, fontweight="bold")
     panels = figure.subplots(1, len(names), sharey=True)
-    for column, (axes, name) in enumerate(zip(np.atleast_1d(panels), names)):  # noqa: B905
+    columns = zip(np.atleast_1d(panels), names, strict=True)
+    highest = [
         _draw_pull(axes, live_values(pulls[..., column], mask), name)
-    np.atleast_1d(panels)[0].set_ylabel("entries / total / width of bin", fontsize=10)
-    legend(np.atleast_1d(panels)[-1], loc="upper right", handlelength=1.2)
+        for column, (axes, name) in enumerate(columns)
+    ]
+    first, last = np.atleast_1d(panels)[[0, -1]]
+    first.set_ylabel("entries / total / width of bin", fontsize=10)
+    first.set_ylim(0, max(0.52, 1.12 * max(highest)))
+    legend(last, loc="upper right", handlelength=1.2)
     return figure
 
 
-def _draw_pull(axes: Axes, values: np.ndarray, name: str) -> None:
+def _draw_pull(axes: Axes, values: np.ndarray, name: str) -> float:
     mean, mean_error, width, width_error = moments(values)
-    edges = np.linspace(-4.5, 4.5, 46)
+    num_bins = int(np.clip(1.2 * np.sqrt(values.size), 12, 45))
+    edges = np.linspace(-4.5, 4.5, num_bins + 1)
     counts, _ = np.histogram(values, edges)
     density = counts / (np.isfinite(values).sum() * np.diff(edges))
     axes.stairs(density, edges, fill=True, color=AFTER, alpha=0.35)
@@ -80,4 +86,5 @@ def _draw_pull(axes: Axes, values: np.ndarray, name: str) -> None:
     title = "\n".join([name, *lines])
     dress(axes, x=f"pull of {name}")
     axes.set_title(title, loc="left", fontsize=9.5, color=INK)
-    axes.set(xlim=(-4.5, 4.5), ylim=(0, max(0.52, 1.12 * density.max())))
+    axes.set_xlim(-4.5, 4.5)
+    return float(density.max())

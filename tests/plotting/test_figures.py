@@ -133,9 +133,10 @@ def test_display_draws_only_live_slots(event, barrel):
     assert len(_polylines(transverse)) == int(event.tracks.mask.sum())
     labels = [text for text in _texts(figure) if text.startswith("jet ")]
     assert len(labels) == 3
+    # Each ellipse is drawn twice, with a halo.
     ellipses = [p for p in region.patches if isinstance(p, matplotlib.patches.Ellipse)]
-    assert len(ellipses) == 3
-    for patch, slot in zip(ellipses, (0, 1), strict=False):
+    assert len(ellipses) == 6
+    for patch, slot in zip(ellipses[:4], (0, 0, 1, 1), strict=True):
         covariance = np.asarray(event.secondary_vertices.covariance)[slot, :2, :2]
         long, short, _ = covariance_ellipse(covariance, 2.0)
         assert np.isclose(patch.width, 2 * long)
