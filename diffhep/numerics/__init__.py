@@ -17,3 +17,4 @@ from ._safe import (
     sinc as sinc,
     smooth_step as smooth_step,
 )
+from ._solver import AbstractSmallSolver as AbstractSmallSolver

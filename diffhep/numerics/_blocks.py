@@ -1,11 +1,14 @@
 """Many small general systems at once: a block-diagonal matrix without LAPACK."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
+
+from ._solver import AbstractSmallSolver
 
 
 def inverse_3x3(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
@@ -38,7 +41,7 @@ def _cross(a: Float[Array, " 3"], b: Float[Array, " 3"]) -> Float[Array, " 3"]:
     )
 
 
-class BlockSolver3(lx.AbstractLinearSolver[Any]):
+class BlockSolver3(AbstractSmallSolver):
     """A lineax solver for block-diagonal systems of general 3 x 3 blocks.
 
     For unknowns that are the flattened positions of any number of independent vertices.
@@ -46,24 +49,37 @@ class BlockSolver3(lx.AbstractLinearSolver[Any]):
     block diagonal: what lies outside the blocks is silently added to them.
     """
 
+    def invert(
+        self,
+        multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
+        like: Float[Array, " n"],
+    ) -> Float[Array, "blocks 3 3"]:
+        """Invert the blocks."""
+        number = like.shape[0] // 3
+        probes = jnp.tile(jnp.eye(3, dtype=like.dtype), (1, number))
+        columns = jax.vmap(multiply)(probes)
+        blocks = jnp.moveaxis(jnp.reshape(columns, (3, number, 3)), 0, -1)
+        return jax.vmap(inverse_3x3)(blocks)
+
+    def apply(
+        self, inverse: Float[Array, "blocks 3 3"], vector: Float[Array, " n"]
+    ) -> Float[Array, " n"]:
+        """Multiply with the inverses."""
+        right = jnp.reshape(vector, (-1, 1, 3))
+        return jnp.reshape(jnp.sum(inverse * right, axis=2), vector.shape)
+
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
         """Invert the blocks."""
         del options
-        number = operator.in_size() // 3
-        dtype = jax.tree.leaves(operator.in_structure())[0].dtype
-        probes = jnp.tile(jnp.eye(3, dtype=dtype), (1, number))
-        columns = jax.vmap(operator.mv)(probes)
-        blocks = jnp.moveaxis(jnp.reshape(columns, (3, number, 3)), 0, -1)
-        return jax.vmap(inverse_3x3)(blocks)
+        (like,) = jax.tree.leaves(operator.in_structure())
+        return self.invert(operator.mv, like)
 
     def compute(
         self, state: Any, vector: Any, options: dict[str, Any]
     ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
         """Apply the inverses."""
         del options
-        right = jnp.reshape(vector, (-1, 1, 3))
-        solution = jnp.sum(state * right, axis=2)
-        return jnp.reshape(solution, vector.shape), lx.RESULTS.successful, {}
+        return self.apply(state, vector), lx.RESULTS.successful, {}
 
     def transpose(self, state: Any, options: dict[str, Any]) -> Any:
         """The blocks transposed."""

@@ -1,11 +1,14 @@
 """Small dense algebra by broadcasting: a batch of LAPACK calls would dominate."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
+
+from ._solver import AbstractSmallSolver
 
 
 def matmul(
@@ -74,6 +77,29 @@ def _solve_factored(
     return jnp.stack(backward)
 
 
+# Up to here the unrolled factorisation fuses with what is around it. A 12 x 12 matrix
+# takes 31 microseconds and 6 seconds to compile that way, 4 and 0.4 with the sweep.
+_UNROLLED = 4
+
+
+def _sweep(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    # Gauss-Jordan in place, one rank-one update per pivot, in a loop: no derivative is
+    # taken through it. Stable without pivoting for positive definite matrices.
+    row = jnp.arange(matrix.shape[0])
+
+    def eliminate(k: Array, rest: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        column = jax.lax.dynamic_index_in_dim(rest, k, 1, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(column, k, 0, keepdims=False)
+        # A matrix that is not positive definite gives NaN, never a wrong number.
+        pivot = jnp.where(pivot > 0, pivot, jnp.nan)
+        here = row == k
+        column = jnp.where(here, -1.0, column)
+        others = jnp.where(here[:, None] | here[None, :], 0.0, rest)
+        return others - column[:, None] * (column / pivot)[None, :]
+
+    return -jax.lax.fori_loop(0, matrix.shape[0], eliminate, matrix)
+
+
 @jax.custom_jvp
 def inverse_spd(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of a small symmetric positive definite matrix.
@@ -89,8 +115,11 @@ def inverse_spd(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """
     scale = jax.lax.rsqrt(jnp.diagonal(matrix))
     scaled = matrix * scale[:, None] * scale[None, :]
-    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    inverse = _solve_factored(_cholesky(scaled), identity)
+    if matrix.shape[0] > _UNROLLED:
+        inverse = _sweep(scaled)
+    else:
+        identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+        inverse = _solve_factored(_cholesky(scaled), identity)
     inverse = (inverse + inverse.T) / 2
     return inverse * scale[:, None] * scale[None, :]
 
@@ -120,12 +149,27 @@ def solve_spd(
     return matvec(inverse_spd(matrix), right)
 
 
-class SmallCholesky(lx.AbstractLinearSolver[Any]):
+class SmallCholesky(AbstractSmallSolver):
     """A lineax solver for small symmetric positive definite systems.
 
     For use in `optimistix.ImplicitAdjoint(linear_solver=SmallCholesky())`: the same
     answer as `lineax.Cholesky`, without one LAPACK call per track.
     """
+
+    def invert(
+        self,
+        multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
+        like: Float[Array, " n"],
+    ) -> Float[Array, "n n"]:
+        """Invert the matrix."""
+        matrix = jax.vmap(multiply)(jnp.eye(like.shape[0], dtype=like.dtype))
+        return inverse_spd((matrix + matrix.T) / 2)
+
+    def apply(
+        self, inverse: Float[Array, "n n"], vector: Float[Array, " n"]
+    ) -> Float[Array, " n"]:
+        """Multiply with the inverse."""
+        return matvec(inverse, vector)
 
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
         """Invert the operator's matrix."""
@@ -138,7 +182,7 @@ class SmallCholesky(lx.AbstractLinearSolver[Any]):
     ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
         """Apply the inverse."""
         del options
-        return matvec(state, vector), lx.RESULTS.successful, {}
+        return self.apply(state, vector), lx.RESULTS.successful, {}
 
     def transpose(self, state: Any, options: dict[str, Any]) -> Any:
         """The operator is symmetric."""

@@ -1,10 +1,13 @@
 from collections.abc import Callable
 from typing import Any, no_type_check
 
+import equinox as eqx
 import jax
 import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
+
+from ._solver import AbstractSmallSolver
 
 
 def solve_optimality(
@@ -41,10 +44,49 @@ def solve_optimality(
     Returns:
         The solution. The gradient to `start` is zero with the implicit adjoint.
     """
+    if isinstance(adjoint, optx.ImplicitAdjoint) and isinstance(
+        adjoint.linear_solver, AbstractSmallSolver
+    ):
+        return _implicit(
+            update, optimality, start, args, num_steps, adjoint.linear_solver
+        )
     tags = frozenset({lx.positive_semidefinite_tag}) if symmetric else frozenset()
     inputs = (update, optimality, start, args, num_steps)
     root, _ = adjoint.apply(_primal, _rewrite, inputs, tags)
     return root
+
+
+# Optimistix's own implicit derivative goes through lineax's operators, which compare
+# the sharding of what they are called with: inside `shard_map` they refuse. With a
+# solver that needs only products with the Jacobian nothing of that is in the way.
+@eqx.filter_custom_jvp
+def _implicit(  # noqa: PLR0917 - custom_jvp takes positional arguments
+    update: Any, optimality: Any, start: Any, args: Any, num_steps: Any, solver: Any
+) -> Any:
+    del optimality, solver
+    root, _ = jax.lax.scan(
+        lambda y, _: (update(y, args), None), start, length=num_steps
+    )
+    return root
+
+
+@_implicit.def_jvp
+def _implicit_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    _, optimality, _, args, _, solver = primals
+    root = _implicit(*primals)
+    # Arguments without a tangent (integers, say) take no part in the derivative.
+    tangent = tangents[3]
+    missing = jax.tree.map(lambda t: t is None, tangent, is_leaf=lambda t: t is None)
+    constant, moving = eqx.partition(args, missing, is_leaf=lambda t: t is None)
+
+    def at_root(moving: Any) -> Any:
+        return optimality(root, eqx.combine(moving, constant))
+
+    def multiply(vector: Any) -> Any:
+        return jax.jvp(lambda y: optimality(y, args), (root,), (vector,))[1]
+
+    _, change = jax.jvp(at_root, (moving,), (tangent,))
+    return root, -solver.apply(solver.invert(multiply, root), change)
 
 
 # Optimistix wants plain functions here, and the run-time type checker of the tests
