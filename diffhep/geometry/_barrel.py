@@ -1,5 +1,11 @@
+from collections.abc import Sequence
+
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from ..event import Event
 
 
 class Barrel(eqx.Module):
@@ -21,3 +27,115 @@ class Barrel(eqx.Module):
     """Probability that a traversing particle leaves a hit, 0 to 1."""
     field: Float[Array, ""]
     """Magnetic field along z, in T."""
+
+
+def barrel_of(event: Event) -> Barrel:
+    """The barrel that stands in an event.
+
+    Args:
+        event: One event.
+
+    Returns:
+        Its detector.
+
+    Raises:
+        ValueError: There is none, or it is something else.
+    """
+    if not isinstance(event.detector, Barrel):
+        found = type(event.detector).__name__
+        raise ValueError(
+            f"The event's `detector` is {found}, but a `Barrel` is needed; put "
+            "`PlaceDetector(barrel)` before."
+        )
+    return event.detector
+
+
+def build_barrel(
+    *,
+    radii: Sequence[float],
+    pitch_azimuth: Sequence[float],
+    pitch_z: Sequence[float],
+    thickness: Sequence[float],
+    efficiency: Sequence[float],
+    field: float,
+) -> Barrel:
+    """A barrel from plain numbers, checked.
+
+    Args:
+        radii: Radii of the layers, increasing, in mm. At least 3.
+        pitch_azimuth: Pixel pitch along the azimuth of each layer, in mm.
+        pitch_z: Pixel pitch along z of each layer, in mm.
+        thickness: Material of each layer at normal incidence, in radiation lengths,
+            without the services that `effective_thickness` adds.
+        efficiency: Probability of a hit, strictly between 0 and 1.
+        field: Magnetic field along z, in T, not zero.
+
+    Returns:
+        The barrel.
+
+    Raises:
+        ValueError: A list has another length than `radii`, or a number lies outside its
+            range.
+    """
+    layers = len(radii)
+    if layers < 3:
+        raise ValueError(
+            f"A helix needs at least 3 layers, but there are {layers} radii; add some."
+        )
+    lists = {
+        "pitch_azimuth": (pitch_azimuth, 0.0, np.inf),
+        "pitch_z": (pitch_z, 0.0, np.inf),
+        "thickness": (thickness, 0.0, 1.0),
+        "efficiency": (efficiency, 0.0, 1.0),
+    }
+    for name, (values, low, high) in lists.items():
+        if len(values) != layers:
+            raise ValueError(
+                f"`{name}` has {len(values)} entries, but there are {layers} radii; "
+                "give one number per layer."
+            )
+        if not all(low < value < high for value in values):
+            raise ValueError(
+                f"`{name}` is {list(values)}; every entry must lie strictly between "
+                f"{low:g} and {high:g}."
+            )
+    if radii[0] <= 0 or not np.all(np.diff(radii) > 0):
+        raise ValueError(
+            f"`radii` is {list(radii)}; list positive radii from the inside out."
+        )
+    if field == 0 or not np.isfinite(field):
+        raise ValueError(
+            f"`field` is {field}, but momenta are measured by their curvature; give a "
+            "finite field other than zero."
+        )
+    # Without a dtype literal: whatever precision the user has switched on.
+    return Barrel(
+        radii=jnp.asarray(list(radii), float),
+        pitch_azimuth=jnp.asarray(list(pitch_azimuth), float),
+        pitch_z=jnp.asarray(list(pitch_z), float),
+        thickness=jnp.asarray(list(thickness), float),
+        efficiency=jnp.asarray(list(efficiency), float),
+        field=jnp.asarray(field, float),
+    )
+
+
+def default_barrel() -> Barrel:
+    """A small but realistic tracker: three pixel layers and three of short strips.
+
+    Radii and pixels between today's and tomorrow's detectors of the LHC: the innermost
+    radius (32 mm) and the pixel of 50 x 250 micrometres are those of the ATLAS inner
+    B-layer (33 mm, 50 x 250 micrometres, about 1.9 % of a radiation length;
+    ATLAS-TDR-19), the outer layers are macro-pixels in the spirit of the upgraded CMS
+    outer tracker (CMS-TDR-014). Field of the ATLAS solenoid: 2 T.
+
+    Returns:
+        The barrel.
+    """
+    return build_barrel(
+        radii=(32.0, 70.0, 120.0, 250.0, 500.0, 900.0),
+        pitch_azimuth=(0.05, 0.05, 0.05, 0.08, 0.08, 0.08),
+        pitch_z=(0.25, 0.25, 0.25, 0.5, 0.5, 0.5),
+        thickness=(0.015, 0.015, 0.015, 0.02, 0.02, 0.02),
+        efficiency=(0.97,) * 6,
+        field=2.0,
+    )

@@ -26,15 +26,7 @@ def to_cylinder(
     radius: Float[Array, ""],
     field: Float[Array, ""],
 ) -> Crossing:
-    r"""The first crossing of a cylinder about the z axis, after the perigee.
-
-    The perigee is at $d_0 n$ with $n = (-\sin\phi, \cos\phi)$, the centre of the circle
-    at $(d_0 - 1/\omega) n$. The condition $|x| = r$ gives the azimuth $\alpha$ from
-
-    $$r\sin(\alpha-\phi) = x \cdot n = \frac{d_0 - \omega(r^2+d_0^2)/2}{1-\omega d_0}$$
-
-    and the chord from the perigee from $L^2 = (r^2-d_0^2) / (1-\omega d_0)$. The arc is
-    $(2/\omega)\arcsin(\omega L/2)$: nothing is singular at $\omega = 0$.
+    """The first crossing of a cylinder about the z axis, after the perigee.
 
     Args:
         parameters: Track parameters about the z axis.
@@ -46,30 +38,71 @@ def to_cylinder(
     """
     d0, z0, phi, theta = parameters[0], parameters[1], parameters[2], parameters[3]
     omega = curvature(parameters, field)
-    shrink = 1 - omega * d0
-    outside = jnp.abs(d0) < radius
-    inside = jnp.abs(omega) * (radius + jnp.abs(d0)) < 2
-    reached = outside & inside & (shrink > 0)
+    reached = within_reach(d0, omega, radius)
     # Beyond reach a straight track through the axis takes over, before any arithmetic
     # that could fail.
-    safe_d0 = jnp.where(reached, d0, 0.0)
-    safe_omega = jnp.where(reached, omega, 0.0)
-    safe_shrink = jnp.where(reached, shrink, 1.0)
-    square = radius**2
-    normal = (safe_d0 - safe_omega * (square + safe_d0**2) / 2) / safe_shrink
-    azimuth = phi + jnp.arcsin(normal / radius)
-    chord = jnp.sqrt((square - safe_d0**2) / safe_shrink)
-    arc = chord * _arcsine_ratio(safe_omega * chord / 2)
+    d0, omega = jnp.where(reached, d0, 0.0), jnp.where(reached, omega, 0.0)
+    opening, arc = transverse_crossing(d0, omega, radius)
     return Crossing(
-        azimuth=azimuth,
+        azimuth=phi + opening,
         z=z0 + arc * jnp.cos(theta) / jnp.sin(theta),
         arc=arc,
-        direction=phi - safe_omega * arc,
+        direction=phi - omega * arc,
         reached=reached,
     )
 
 
-def _arcsine_ratio(x: Float[Array, ""]) -> Float[Array, ""]:
+def within_reach(
+    d0: Float[Array, "*shape"],
+    omega: Float[Array, "*shape"],
+    radius: Float[Array, "*shape"],
+) -> Bool[Array, "*shape"]:
+    """Whether a helix crosses a cylinder about the z axis.
+
+    Args:
+        d0: Transverse impact parameter, in mm.
+        omega: Curvature, in 1/mm.
+        radius: Radius of the cylinder, in mm.
+
+    Returns:
+        Whether it starts inside and does not turn back before.
+    """
+    size = jnp.abs(d0)
+    return (size < radius) & (jnp.abs(omega) * (radius + size) < 2)
+
+
+def transverse_crossing(
+    d0: Float[Array, "*shape"],
+    omega: Float[Array, "*shape"],
+    radius: Float[Array, "*shape"],
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    r"""The azimuth and the arc at which a helix crosses a cylinder.
+
+    The perigee is at $d_0 n$ with $n = (-\sin\phi, \cos\phi)$, the centre of the circle
+    at $(d_0 - 1/\omega) n$. The condition $|x| = r$ gives the azimuth $\alpha$ from
+
+    $$r\sin(\alpha-\phi) = x\cdot n = \frac{d_0-\omega(r^2+d_0^2)/2}{1-\omega d_0}$$
+
+    and the chord from the perigee from $L^2 = (r^2-d_0^2) / (1-\omega d_0)$. The arc is
+    $(2/\omega)\arcsin(\omega L/2)$: nothing is singular at $\omega = 0$.
+
+    Args:
+        d0: Transverse impact parameter, in mm.
+        omega: Curvature, in 1/mm.
+        radius: Radius of the cylinder, in mm; `within_reach`.
+
+    Returns:
+        The azimuth minus the track's `phi`, in rad, and the transverse arc length from
+        the perigee, in mm.
+    """
+    shrink = 1 - omega * d0
+    normal = (d0 - omega * (radius**2 + d0**2) / 2) / shrink
+    opening = jnp.arcsin(normal / radius)
+    chord = jnp.sqrt((radius**2 - d0**2) / shrink)
+    return opening, chord * _arcsine_ratio(omega * chord / 2)
+
+
+def _arcsine_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # arcsin(x) / x, smooth at zero; the next term of the series is 0.022 x^10, below
     # one part in 1e17 where it is used.
     small = jnp.abs(x) < 3e-2

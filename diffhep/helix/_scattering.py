@@ -9,10 +9,10 @@ zero; it was fitted between 1e-3 and 1e2."""
 
 
 def scattering_angle(
-    thickness: Float[Array, ""],
+    thickness: Float[Array, "*shape"],
     momentum: Float[Array, ""],
     beta: Float[Array, ""],
-) -> Float[Array, ""]:
+) -> Float[Array, "*shape"]:
     r"""The width of the projected multiple-scattering angle.
 
     Highland's formula as in Lynch and Dahl, NIM B58 (1991) 6, and Review of Particle

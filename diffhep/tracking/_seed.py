@@ -1,0 +1,76 @@
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..geometry import Barrel
+from ..helix import KAPPA, transverse_crossing, within_reach
+from ..numerics import matvec, solve_spd
+
+
+def seed_track(
+    azimuth: Float[Array, " layers"],
+    z: Float[Array, " layers"],
+    mask: Bool[Array, " layers"],
+    barrel: Barrel,
+) -> Float[Array, " 5"]:
+    r"""Track parameters from hits in closed form, without truth.
+
+    In the frame that is turned to the first hit found, the condition that a circle
+    crosses radius $r$ at $(x', y')$ is linear in three numbers,
+    $y' = D + t x' - W r^2 / 2$, with $t$ the tangent of the direction: one linear
+    least-squares problem, exact for hits without errors. Then z is linear in the arc
+    length. Errors are those of the pixels alone.
+
+    Args:
+        azimuth: Measured azimuths, in rad. Dead entries must be finite.
+        z: Measured longitudinal positions, in mm. Dead entries must be finite.
+        mask: Which hits were found, at least 3.
+        barrel: The detector.
+
+    Returns:
+        Track parameters.
+    """
+    first = mask & (jnp.cumsum(mask) == 1)
+    reference = jnp.sum(jnp.where(first, azimuth, 0.0))
+    radii, opening = barrel.radii, azimuth - reference
+    # In units of the outermost radius, for the conditioning.
+    size = radii[-1]
+    relative = radii / size
+    basis = jnp.stack(
+        [jnp.ones_like(relative), relative * jnp.cos(opening), -(relative**2) / 2]
+    )
+    across = relative * jnp.sin(opening)
+    weight = jnp.where(mask, (size / barrel.pitch_azimuth) ** 2, 0.0)
+    offset, tangent, bend = _least_squares(basis, across, weight)
+    cosine = 1 / jnp.sqrt(1 + tangent**2)
+    phi = reference + jnp.arctan(tangent)
+    offset, bend = offset * cosine, bend * cosine
+    # offset = d0 (1 - omega d0 / 2) / (1 - omega d0), bend = omega / (1 - omega d0).
+    d0 = 2 * offset / (1 + jnp.sqrt(jnp.maximum(1 + 2 * offset * bend, 0.0)))
+    omega = bend / (1 + bend * d0)
+    d0, omega = d0 * size, omega / size
+
+    d0s, omegas = (
+        jnp.broadcast_to(d0, radii.shape),
+        jnp.broadcast_to(omega, radii.shape),
+    )
+    reached = within_reach(d0s, omegas, radii)
+    _, arc = transverse_crossing(
+        jnp.where(reached, d0s, 0.0), jnp.where(reached, omegas, 0.0), radii
+    )
+    basis = jnp.stack([jnp.ones_like(arc), arc / size])
+    weight = jnp.where(mask, (size / barrel.pitch_z) ** 2, 0.0)
+    z0, cotangent = _least_squares(basis, z, weight)
+    cotangent = cotangent / size
+    theta = jnp.pi / 2 - jnp.arctan(cotangent)
+    charge_over_momentum = omega * jnp.sin(theta) / (KAPPA * barrel.field)
+    return jnp.stack([d0, z0, phi, theta, charge_over_momentum])
+
+
+def _least_squares(
+    basis: Float[Array, "functions layers"],
+    values: Float[Array, " layers"],
+    weight: Float[Array, " layers"],
+) -> Float[Array, " functions"]:
+    weighted = basis * weight[None, :]
+    normal = jnp.sum(weighted[:, None, :] * basis[None, :, :], axis=2)
+    return solve_spd(normal, matvec(weighted, values))
