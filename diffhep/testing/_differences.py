@@ -10,12 +10,16 @@ from jaxtyping import PyTree
 _STENCIL = ((1.0, 8 / 12), (-1.0, -8 / 12), (2.0, -1 / 12), (-2.0, 1 / 12))
 
 
-def random_direction(point: PyTree, generator: np.random.Generator) -> PyTree:
+def random_direction(
+    point: PyTree, generator: np.random.Generator, *, scale_of_zero: float = 1.0
+) -> PyTree:
     """A random direction, scaled to the point element by element.
 
     Args:
         point: Floating-point arrays.
         generator: Where the random numbers come from.
+        scale_of_zero: How far a zero is moved. Zero where a zero is a statement, as
+            the charge of a neutral particle is.
 
     Returns:
         The same structure. A covariance is only scaled as a whole, because it has to
@@ -26,7 +30,7 @@ def random_direction(point: PyTree, generator: np.random.Generator) -> PyTree:
         values = np.asarray(leaf)
         covariance = getattr(path[-1], "name", "") == "covariance" if path else False
         shape = (*values.shape[:-2], 1, 1) if covariance else values.shape
-        scale = np.where(values == 0, 0.0 if covariance else 1.0, values)
+        scale = np.where(values == 0, 0.0 if covariance else scale_of_zero, values)
         scale = np.where(np.isfinite(values), scale, 0.0)
         return jnp.asarray(scale * generator.normal(size=shape), leaf.dtype)
 

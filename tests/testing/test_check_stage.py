@@ -83,7 +83,7 @@ def test_good_stage_passes():
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("reads more", "reads more than the declared"),
+        ("reads more", "fails with only the declared"),
         ("writes nothing", "leaves it empty"),
         ("writes more", "changes 'label'"),
         ("changes index", "changes 'index'"),
