@@ -1,0 +1,30 @@
+"""Vertex fits with exact derivatives."""
+
+from ._adaptive import (
+    AdaptiveWeights as AdaptiveWeights,
+    adaptive_weight as adaptive_weight,
+)
+from ._fit import (
+    VertexFit as VertexFit,
+    fit_vertex as fit_vertex,
+    fit_vertices as fit_vertices,
+)
+from ._impact import (
+    Impact as Impact,
+    TrackState as TrackState,
+    chi2_of as chi2_of,
+    impact_at as impact_at,
+    track_state as track_state,
+    with_vertex_covariance as with_vertex_covariance,
+)
+from ._primary import (
+    FitPrimaryVertex as FitPrimaryVertex,
+    fit_primary_vertex as fit_primary_vertex,
+)
+from ._safe import safe_vertices as safe_vertices
+from ._secondary import (
+    DisplacementCut as DisplacementCut,
+    FitSecondaryVertices as FitSecondaryVertices,
+    displacement_weight as displacement_weight,
+    fit_secondary_vertices as fit_secondary_vertices,
+)
