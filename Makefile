@@ -12,7 +12,7 @@ EXTRAS := generator,plot,dev
 .PHONY: help demo check-gradient test check format api constraints clean
 
 help:
-	@echo "make demo            events to uncertainty, optimised; writes report/index.html"
+	@echo "make demo            events to uncertainty, optimised; writes report/report.html"
 	@echo "make check-gradient  the end-to-end gradient against its oracles"
 	@echo "make test            the test suite"
 	@echo "make check           lint, format and types"
