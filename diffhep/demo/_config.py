@@ -34,8 +34,10 @@ class DemoConfig:
     """Adam's rate; a step is this times the parameter's own scale."""
     price_weight: float = 0.2
     """How many e-folds of the uncertainty one doubling of the price is worth."""
-    check_events: int = 256
-    """Events of the gradient table in the report."""
+    measure_draws: int = 2
+    """Draws of each event in the measurement before and after."""
+    check_batches: int = 4
+    """Batches of the gradient table in the report."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -14,6 +14,8 @@ from ..vertexing import FitPrimaryVertex, FitSecondaryVertices
 
 
 NUM_TAGS = 4
+KEEP = ("log_ratio", "pass_weight", "label")
+"""What a measurement needs of the events that come out."""
 
 
 def build_pipeline(

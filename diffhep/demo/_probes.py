@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,25 +14,34 @@ class Probe(NamedTuple):
     kind: str
     """What kind of parameter it stands for."""
     unit: str
-    where: Callable[[Pipeline], Array]
-    """From the pipeline to the array that holds it."""
-    index: tuple[int, ...]
-    """Its place in that array."""
+    where: Callable[[Pipeline], Sequence[Array]]
+    """From the pipeline to the arrays that hold it: more than one where stages have
+    copies of one parameter."""
+    place: tuple[int, ...]
+    """Its place in those arrays."""
     step: float
     """Step of the finite differences where choices respond, in `unit`."""
 
     def read(self, pipeline: Pipeline) -> Float[Array, ""]:
-        """The parameter's entry in a pipeline, or in a gradient of one."""
-        return self.where(pipeline)[self.index]
+        """The parameter's value."""
+        return self.where(pipeline)[0][self.place]
+
+    def read_gradient(self, gradient: Pipeline) -> Float[Array, ""]:
+        """The derivative to the parameter: the sum over its copies."""
+        entries = [array[self.place] for array in self.where(gradient)]
+        return sum(entries[1:], start=entries[0])
 
     def shift(self, pipeline: Pipeline, amount: Float[Array, ""] | float) -> Pipeline:
         """The pipeline with `amount` added to the parameter."""
-        array = self.where(pipeline)
-        moved = array.at[self.index].add(jnp.asarray(amount, array.dtype))
+        moved = [
+            array.at[self.place].add(jnp.asarray(amount, array.dtype))
+            for array in self.where(pipeline)
+        ]
         return eqx.tree_at(self.where, pipeline, moved)
 
 
-def _stage(pipeline: Pipeline, name: str) -> Any:
+def stage(pipeline: Pipeline, name: str) -> Any:
+    """The stage of a name, whatever its type."""
     return pipeline[name]
 
 
@@ -40,60 +49,64 @@ PROBES: dict[str, Probe] = {
     "radius of layer 1": Probe(
         "layer radius",
         "mm",
-        lambda p: _stage(p, "PlaceDetector").barrel.radii,
+        lambda p: [stage(p, "PlaceDetector").barrel.radii],
         (0,),
         1.0,
     ),
     "azimuthal pitch of layer 1": Probe(
         "pitch",
         "mm",
-        lambda p: _stage(p, "PlaceDetector").barrel.pitch_azimuth,
+        lambda p: [stage(p, "PlaceDetector").barrel.pitch_azimuth],
         (0,),
         0.005,
     ),
     "efficiency of layer 1": Probe(
         "efficiency",
         "",
-        lambda p: _stage(p, "PlaceDetector").barrel.efficiency,
+        lambda p: [stage(p, "PlaceDetector").barrel.efficiency],
         (0,),
         0.02,
     ),
     "magnetic field": Probe(
-        "field", "T", lambda p: _stage(p, "PlaceDetector").barrel.field, (), 0.02
+        "field", "T", lambda p: [stage(p, "PlaceDetector").barrel.field], (), 0.02
     ),
     "displaced-track threshold": Probe(
         "vertexing parameter",
         "",
-        lambda p: _stage(p, "FitSecondaryVertices").threshold,
+        lambda p: [stage(p, "FitSecondaryVertices").threshold],
         (),
         0.05,
     ),
     "jet radius": Probe(
-        "jet radius", "", lambda p: _stage(p, "ClusterJets").radius, (), 0.02
+        "jet radius", "", lambda p: [stage(p, "ClusterJets").radius], (), 0.02
     ),
     "clustering sharpness": Probe(
         "clustering temperature",
         "",
-        lambda p: _stage(p, "ClusterJets").sharpness,
+        lambda p: [stage(p, "ClusterJets").sharpness],
         (),
         0.5,
     ),
     "width of the soft cut": Probe(
         "cut temperature",
         "GeV",
-        lambda p: _stage(p, "SelectEvents").temperature,
+        lambda p: [stage(p, "SelectEvents").temperature],
         (),
         0.5,
     ),
     "a weight of the tagger": Probe(
         "network weight",
         "",
-        lambda p: _stage(p, "TagJets").network.layers[0].weight,
+        lambda p: [stage(p, "TagJets").network.layers[0].weight],
         (0, 0),
         0.01,
     ),
     "width of the jet energy scale": Probe(
-        "nuisance width", "", lambda p: _stage(p, "EstimateRatio").jes_width, (), 0.002
+        "nuisance width",
+        "",
+        lambda p: [stage(p, n).jes_width for n in ("EstimateRatio", "SelectEvents")],
+        (),
+        0.002,
     ),
 }
 """One parameter of every kind."""

@@ -1,4 +1,4 @@
-"""Bins of the classifier output, soft and hard, and histograms in them."""
+"""Bins of the log density ratio, soft and hard, and histograms in them."""
 
 import abc
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 class AbstractBins(eqx.Module):
-    """Bins of a number between 0 and 1."""
+    """Bins of a number."""
 
     @property
     @abc.abstractmethod
@@ -58,28 +58,40 @@ class SoftBins(AbstractBins):
     """Width of the steps, in the unit of the edges, above zero."""
 
     @classmethod
-    def uniform(cls, num_bins: int, *, bandwidth: float | None = None) -> "SoftBins":
-        """Bins of equal width between 0 and 1.
+    def uniform(
+        cls,
+        num_bins: int,
+        *,
+        low: float = 0.0,
+        high: float = 1.0,
+        bandwidth: float | None = None,
+    ) -> "SoftBins":
+        """Bins of equal width.
 
         Args:
             num_bins: How many bins.
+            low: Lowest edge.
+            high: Highest edge, above `low`.
             bandwidth: Width of the steps; a tenth of a bin unless given.
 
         Returns:
             The bins.
 
         Raises:
-            ValueError: There is no bin, or the bandwidth is not above zero.
+            ValueError: There is no bin, or a width is not above zero.
         """
         if num_bins < 1:
             raise ValueError(f"`num_bins` is {num_bins}, but must be at least 1.")
-        bandwidth = 0.1 / num_bins if bandwidth is None else bandwidth
+        if not high > low:
+            raise ValueError(f"`high` is {high}, but must be above `low`, {low}.")
+        if bandwidth is None:
+            bandwidth = 0.1 * (high - low) / num_bins
         if not bandwidth > 0:
             raise ValueError(
                 f"`bandwidth` is {bandwidth}, but must be above zero; use `HardBins` "
                 "for hard edges."
             )
-        return cls(jnp.linspace(0.0, 1.0, num_bins + 1), jnp.asarray(bandwidth))
+        return cls(jnp.linspace(low, high, num_bins + 1), jnp.asarray(bandwidth))
 
     @property
     def num_bins(self) -> int:

@@ -15,7 +15,7 @@ class Analysis(eqx.Module):
     """How a sample is turned into a measurement."""
 
     bins: AbstractBins
-    """Bins of s = sigmoid(log_ratio), between 0 and 1."""
+    """Bins of `log_ratio`, the logarithm of the density ratio."""
     norm_width: Float[Array, ""] = eqx.field(default_factory=lambda: jnp.asarray(0.1))
     """Relative uncertainty of the background's normalisation (0.1 is 10 per cent)."""
     yields: Float[Array, " 2"] | None = None
@@ -41,7 +41,7 @@ def find_contributions(sample: Sample, bins: AbstractBins) -> Contributions:
 
     Args:
         sample: Events with `pass_weight`, `log_ratio` and `label`.
-        bins: Bins of s = sigmoid(log_ratio).
+        bins: Bins of `log_ratio`.
 
     Returns:
         The contributions, in 64 bits wherever JAX has them.
@@ -55,8 +55,7 @@ def find_contributions(sample: Sample, bins: AbstractBins) -> Contributions:
             "The sample lacks `log_ratio`, `pass_weight` or `label`; name them in "
             "`keep` when you call `run`."
         )
-    output = jax.nn.sigmoid(events.log_ratio)
-    membership = jax.vmap(jax.vmap(widest(bins).membership))(output)
+    membership = jax.vmap(jax.vmap(widest(bins).membership))(events.log_ratio)
     shares = events.pass_weight[:, :, None] * membership
     return Contributions(shares, events.log_weight, events.label, events.index)
 

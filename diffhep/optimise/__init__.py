@@ -9,4 +9,8 @@ from ._constraints import (
 )
 from ._progress import progress_bar as progress_bar
 from ._scales import scale_updates as scale_updates
-from ._train import TrainResult as TrainResult, train as train
+from ._train import (
+    TrainResult as TrainResult,
+    train as train,
+    value_and_gradient as value_and_gradient,
+)

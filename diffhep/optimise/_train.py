@@ -143,7 +143,12 @@ def _resume(
 
 def _advance(problem: _Problem, state: TrainState) -> TrainState:
     # The number as an array: an integer would be compiled in, anew for each step.
-    value, arrays, finite = _step(problem, state.arrays, jnp.asarray(state.step))
+    params = eqx.combine(state.arrays[0], problem.static)
+    step = jnp.asarray(state.step)
+    value, gradient = value_and_gradient(
+        problem.loss, params, key=problem.key, step=step
+    )
+    arrays, finite = _move(problem, state.arrays, value, gradient)
     value = float(value)
     if not np.all(finite):
         raise FloatingPointError(
@@ -153,17 +158,42 @@ def _advance(problem: _Problem, state: TrainState) -> TrainState:
 
 
 @eqx.filter_jit
-def _step(
-    problem: _Problem, arrays: tuple[PyTree, PyTree], step: Int[Array, ""]
-) -> tuple[Float[Array, ""], tuple[PyTree, PyTree], Bool[Array, " results"]]:
-    dynamic, optimiser_state = arrays
-    optimiser = problem.optimiser
+def value_and_gradient(
+    loss: Loss, params: PyTree, *, key: PRNGKeyArray, step: Int[Array, ""]
+) -> tuple[Float[Array, ""], PyTree]:
+    """The loss of a training step, and its gradient.
+
+    Compiled once for a loss and parameters of one structure: `train` calls it too, so
+    that a gradient at its start or end costs no compilation of its own.
+
+    Args:
+        loss: From parameters, random key and step number to a number.
+        params: The parameters.
+        key: Random key of the training.
+        step: Number of the step.
+
+    Returns:
+        The loss, and its gradient: of the structure of the parameters, with `None` in
+        the place of everything that is not a floating-point array.
+    """
+    dynamic, static = eqx.partition(params, eqx.is_inexact_array)
 
     def evaluate(dynamic: PyTree) -> Float[Array, ""]:
-        step_key = jax.random.fold_in(problem.key, step)
-        return problem.loss(eqx.combine(dynamic, problem.static), step_key, step)
+        step_key = jax.random.fold_in(key, step)
+        return loss(eqx.combine(dynamic, static), step_key, step)
 
-    value, gradient = jax.value_and_grad(evaluate)(dynamic)
+    return jax.value_and_grad(evaluate)(dynamic)
+
+
+@eqx.filter_jit
+def _move(
+    problem: _Problem,
+    arrays: tuple[PyTree, PyTree],
+    value: Float[Array, ""],
+    gradient: PyTree,
+) -> tuple[tuple[PyTree, PyTree], Bool[Array, " results"]]:
+    dynamic, optimiser_state = arrays
+    optimiser = problem.optimiser
     # Optax mixes integers with floating-point numbers, which strict users forbid.
     with jax.numpy_dtype_promotion("standard"):
         updates, optimiser_state = optimiser.update(gradient, optimiser_state, dynamic)
@@ -171,7 +201,7 @@ def _step(
     moved = project(moved, problem.constraints)
     finite = [jnp.isfinite(value)]
     finite += [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]
-    return value, (moved, optimiser_state), jnp.stack(finite)
+    return (moved, optimiser_state), jnp.stack(finite)
 
 
 def _complaint(value: float, finite: np.ndarray, dynamic: PyTree, step: int) -> str:

@@ -3,6 +3,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PRNGKeyArray, PyTree
 
@@ -86,9 +87,18 @@ def map_events(
         return function(eqx.combine(dynamic, static), event, key)
 
     def batch(dynamic: PyTree, events: Event, key: PRNGKeyArray) -> PyTree:
-        again = jax.checkpoint(one)
-        return jax.lax.map(
-            lambda event: again(dynamic, event, key), events, batch_size=block_size
+        # Blocks of equal size: a last block of another size would be compiled anew.
+        number = events.log_weight.shape[0]
+        blocks = -(-number // block_size)
+        size = -(-number // max(blocks, 1))
+        place = jnp.minimum(jnp.arange(blocks * size), number - 1)
+        filled = jax.tree.map(
+            lambda x: jnp.reshape(x[place], (blocks, size, *x.shape[1:])), events
+        )
+        again = jax.checkpoint(jax.vmap(one, in_axes=(None, 0, None)))
+        results = jax.lax.map(lambda block: again(dynamic, block, key), filled)
+        return jax.tree.map(
+            lambda x: jnp.reshape(x, (-1, *x.shape[2:]))[:number], results
         )
 
     if mesh is None:

@@ -23,7 +23,7 @@ from diffhep.testing import check_gradient
 
 
 KEY = jax.random.key(5)
-BINS = SoftBins.uniform(4)
+BINS = SoftBins.uniform(4, low=-2.0, high=2.0)
 
 
 def _sample(num_events=200, *, replicas=1, seed=0, shift=1.0):
@@ -73,7 +73,7 @@ def test_soft_histogram_becomes_the_hard_one_and_numpys():
     values = jax.nn.sigmoid(SAMPLE.events.log_ratio[:, 0])
     log_weight = SAMPLE.log_weight
     sharp = fill_histogram(values, log_weight, bins=SoftBins.uniform(4, bandwidth=1e-7))
-    hard = fill_histogram(values, log_weight, bins=BINS.harden())
+    hard = fill_histogram(values, log_weight, bins=SoftBins.uniform(4).harden())
     weight = np.exp(np.asarray(log_weight))
     wanted, _ = np.histogram(values, np.linspace(0, 1, 5), weights=weight)
     squares, _ = np.histogram(values, np.linspace(0, 1, 5), weights=weight**2)
@@ -86,6 +86,8 @@ def test_soft_histogram_becomes_the_hard_one_and_numpys():
 def test_bins_that_cannot_be_are_sentences():
     with pytest.raises(ValueError, match="`num_bins` is 0"):
         SoftBins.uniform(0)
+    with pytest.raises(ValueError, match="must be above `low`"):
+        SoftBins.uniform(3, low=1.0)
     with pytest.raises(ValueError, match="use `HardBins`"):
         SoftBins.uniform(3, bandwidth=0.0)
 
@@ -93,7 +95,9 @@ def test_bins_that_cannot_be_are_sentences():
 def test_templates_are_sums_of_weights():
     model = templates(SAMPLE, Analysis(BINS.harden()))
     events = SAMPLE.events
-    values = np.asarray(jax.nn.sigmoid(events.log_ratio))
+    values = np.asarray(events.log_ratio)
+    # Values beyond the outer edges belong to the outer bins.
+    edges = np.concatenate([[-np.inf], np.asarray(BINS.edges)[1:-1], [np.inf]])
     weight = np.exp(np.asarray(events.log_weight))[:, None] * events.pass_weight
     for label, fields in (
         (1.0, (model.signal, model.signal_up, model.signal_down)),
@@ -103,7 +107,7 @@ def test_templates_are_sums_of_weights():
         for variation, found in enumerate(fields):
             wanted, _ = np.histogram(
                 values[chosen, variation],
-                np.linspace(0, 1, 5),
+                edges,
                 weights=np.asarray(weight)[chosen, variation],
             )
             assert np.allclose(found, wanted)

@@ -1,0 +1,158 @@
+"""The commands of the command line."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from ..generator import thin_strata
+from ._check import FixedRow, FreeRow, check_fixed, check_free
+from ._config import DemoConfig
+from ._demo import (
+    load,
+    make_analysis,
+    prepare,
+    print_fixed,
+    print_free,
+    print_outcome,
+    solve,
+)
+from ._networks import train_networks
+from ._pipeline import build_pipeline
+from ._variants import replicated
+
+
+def generate_command(config: DemoConfig, *, cache: Path | None) -> int:
+    """Generate the events and print their expected yields.
+
+    Args:
+        config: The configuration.
+        cache: The cache folder, or None for the default.
+
+    Returns:
+        The exit status.
+    """
+    load(config, cache=cache, console=_console())
+    return 0
+
+
+def demo_command(config: DemoConfig, *, cache: Path | None, output: Path) -> int:
+    """Events to uncertainty, optimised as one; a report.
+
+    Args:
+        config: The configuration.
+        cache: The cache folder, or None for the default.
+        output: Folder of the report.
+
+    Returns:
+        The exit status.
+    """
+    # Before the work: an output that cannot be written must not cost ten minutes.
+    output.mkdir(parents=True, exist_ok=True)
+    from ._report import report  # noqa: PLC0415 - needs the extra `plot`
+
+    console = _console()
+    setting = prepare(config, cache=cache, console=console)
+    outcome = solve(setting)
+    print_outcome(console, outcome)
+    with console.status("drawing the report"):
+        page = report(setting, outcome, output)
+    console.print(f"\nReport: {page.resolve()}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def check_gradient_command(
+    config: DemoConfig, *, cache: Path | None, num_events: int, output: Path | None
+) -> int:
+    """The end-to-end gradient against finite differences.
+
+    Args:
+        config: The configuration.
+        cache: The cache folder, or None for the default.
+        num_events: Events of the part with the choices free.
+        output: JSON file to write the table to.
+
+    Returns:
+        The exit status: 1 if a row disagrees.
+    """
+    if num_events < 8:
+        raise ValueError(f"`--events` is {num_events}; give at least 8.")
+    console = _console()
+    setting = prepare(config, cache=cache, console=console)
+    keys = list(jax.random.split(jax.random.key(config.seed), 4))
+    analysis = make_analysis(setting.train, config)
+    pipeline, _ = train_networks(
+        build_pipeline(replicas=1, num_jets=config.num_jets, key=keys[0]),
+        setting.train.events,
+        config,
+        mesh=setting.mesh,
+        checkpoint=setting.folder / "check-networks.ckpt",
+        fingerprint=setting.fingerprint,
+        key=keys[1],
+    )
+    size = setting.mesh.size
+    strata = len(setting.train.strata)
+    few = thin_strata(setting.train, num_events=16, multiple=size).events
+    many = thin_strata(
+        setting.train, num_events=-(-num_events // strata), multiple=size
+    ).events
+    with console.status("outcomes held fixed"):
+        fixed = check_fixed(pipeline, few, analysis=analysis, key=keys[2])
+    # One level of replicas around everything that is drawn: each choice has its
+    # leave-one-out baseline.
+    free_pipeline = replicated(pipeline, "DetectHits", config.replicas)
+    with console.status("choices free"):
+        free = check_free(
+            free_pipeline, many, analysis=analysis, mesh=setting.mesh, key=keys[3]
+        )
+    print_fixed(console, fixed)
+    print_free(console, free)
+    wrong = disagreements(fixed, free)
+    if output is not None:
+        _write_json(output, fixed, free)
+    for sentence in wrong:
+        console.print(f"FAILED: {sentence}", highlight=False)
+    console.print("The gradient disagrees." if wrong else "The gradient agrees.")
+    return 1 if wrong else 0
+
+
+def disagreements(fixed: list[FixedRow], free: list[FreeRow]) -> list[str]:
+    """What fails of the gradient check, one sentence each.
+
+    Args:
+        fixed: Rows with all outcomes held fixed, to agree to 1e-5.
+        free: Rows with the choices free, to agree within four standard errors.
+
+    Returns:
+        Sentences; none if all agree.
+    """
+    sentences = [
+        f"{row.name}, outcomes fixed: {row.gradient:.8g} by reverse mode, "
+        f"{row.difference:.8g} by finite differences, relative difference "
+        f"{row.deviation:.1e} above 1e-5."
+        for row in fixed
+        if not row.deviation < 1e-5
+    ]
+    sentences += [
+        f"{row.name}, choices free: {row.gradient:.4g} by reverse mode, "
+        f"{row.difference:.4g} by finite differences, {row.pull:+.1f} standard errors."
+        for row in free
+        if not abs(row.pull) < 4
+    ]
+    return sentences
+
+
+def _write_json(path: Path, fixed: list[FixedRow], free: list[FreeRow]) -> None:
+    table = {
+        "fixed": [row._asdict() | {"deviation": row.deviation} for row in fixed],
+        "free": [row._asdict() | {"pull": row.pull} for row in free],
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _console() -> Console:
+    return Console()

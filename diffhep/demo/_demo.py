@@ -1,0 +1,347 @@
+"""The main job: events, training of everything, measurement, report."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
+from rich.console import Console
+from rich.table import Table
+
+from .._version import __version__
+from ..event import explain_status
+from ..generator import (
+    Dataset,
+    generate_events,
+    load_events,
+    split_halves,
+)
+from ..geometry import detector_price
+from ..inference import Analysis, Comparison, Contributions, SoftBins, compare
+from ..pipeline import Pipeline
+from ._batches import deal
+from ._check import FixedRow, FreeRow
+from ._config import DemoConfig
+from ._everything import full_loss, train_everything
+from ._measure import hard_bins, measure, measure_hard
+from ._networks import train_networks
+from ._pipeline import build_pipeline
+from ._runtime import cache_folder, device_mesh
+from ._table import compare_gradient
+from ._tunables import barrel_of
+
+
+HARD = "hard cuts"
+
+
+class Setting(NamedTuple):
+    """What every step of a command needs."""
+
+    config: DemoConfig
+    folder: Path
+    """Where results that belong to this configuration are kept."""
+    train: Dataset
+    held_out: Dataset
+    mesh: Mesh
+    console: Console
+    fingerprint: str
+
+
+class Outcome(NamedTuple):
+    """What the main job found."""
+
+    before: Pipeline
+    after: Pipeline
+    analysis: Analysis
+    network_losses: np.ndarray
+    losses: np.ndarray
+    trajectory: list[dict[str, Any]]
+    comparisons: dict[str, Comparison]
+    """By name of the evaluation."""
+    contributions: dict[str, tuple[Contributions, Contributions]]
+    """The same evaluations' entries, before and after."""
+    rows: list[FreeRow]
+    """The gradient before the second training, beside finite differences."""
+
+
+def load(
+    config: DemoConfig, *, cache: Path | None, console: Console
+) -> tuple[Path, str, Dataset]:
+    """Events, generated or from the cache, with their yields printed.
+
+    Args:
+        config: The configuration.
+        cache: The cache folder, or None for the default.
+        console: Where to print.
+
+    Returns:
+        The cache folder, the name of the data set, and the events.
+    """
+    root = cache_folder(cache)
+    source = generate_events(cache=root)
+    dataset = load_events(
+        source, capacity=config.capacity, luminosity_fb=config.luminosity
+    )
+    console.print(dataset.describe(), highlight=False, soft_wrap=True)
+    for sentence, number in explain_status(dataset.events.status).items():
+        console.print(f"Note: in {number} events {sentence}.")
+    return root, source.name, dataset
+
+
+def prepare(config: DemoConfig, *, cache: Path | None, console: Console) -> Setting:
+    """Events, generated or from the cache, and where to keep the results.
+
+    Args:
+        config: The configuration.
+        cache: The cache folder, or None for the default.
+        console: Where to print.
+
+    Returns:
+        The setting of a command.
+    """
+    root, source, dataset = load(config, cache=cache, console=console)
+    mesh = device_mesh()
+    halves = split_halves(dataset, multiple=mesh.size)
+    train, held_out = (
+        eqx.tree_at(lambda d: d.events, half, deal(half.events)) for half in halves
+    )
+    facts = [source, __version__, mesh.size, dataclasses.asdict(config)]
+    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    folder = root / f"demo-{fingerprint}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Setting(config, folder, train, held_out, mesh, console, fingerprint)
+
+
+def make_analysis(dataset: Dataset, config: DemoConfig) -> Analysis:
+    """How the events of a data set are turned into a measurement.
+
+    Args:
+        dataset: The events, whose weights give the yields.
+        config: The configuration.
+
+    Returns:
+        The analysis.
+    """
+    weight = np.exp(np.asarray(dataset.events.log_weight))
+    signal = np.asarray(dataset.events.label) > 0.5
+    yields = jnp.asarray([weight[~signal].sum(), weight[signal].sum()])
+    # In log(p1 / p0): the background is a thousand times the signal, so that the bins
+    # that decide lie far up.
+    bins = SoftBins.uniform(config.num_bins, low=-4.0, high=8.0)
+    return Analysis(bins, yields=yields)
+
+
+def solve(setting: Setting) -> Outcome:
+    """Train, measure, compare.
+
+    Args:
+        setting: Events and configuration.
+
+    Returns:
+        Everything that the report shows.
+    """
+    config, mesh, console = setting.config, setting.mesh, setting.console
+    keys = list(jax.random.split(jax.random.key(config.seed), 6))
+    start = build_pipeline(
+        replicas=config.replicas, num_jets=config.num_jets, key=keys[0]
+    )
+    console.print(start.describe(), highlight=False, soft_wrap=True)
+    analysis = make_analysis(setting.train, config)
+    before, network_result = train_networks(
+        start,
+        setting.train.events,
+        config,
+        mesh=mesh,
+        checkpoint=setting.folder / "networks.ckpt",
+        fingerprint=setting.fingerprint,
+        key=keys[1],
+    )
+    after, result, trajectory = train_everything(
+        before,
+        setting.train.events,
+        analysis,
+        config,
+        mesh=mesh,
+        checkpoint=setting.folder / "everything.ckpt",
+        fingerprint=setting.fingerprint,
+        key=keys[2],
+    )
+    pairs = _evaluate(setting, before, after, analysis, key=keys[3])
+    comparisons = {
+        name: compare(
+            *pair,
+            eqx.tree_at(lambda a: a.bins, analysis, hard_bins(analysis))
+            if name.endswith(HARD)
+            else analysis,
+            num_draws=400,
+            key=keys[4],
+        )
+        for name, pair in pairs.items()
+    }
+    loss = full_loss(before, setting.train.events, analysis, config, mesh)
+    rows = compare_gradient(
+        loss,
+        before,
+        num_batches=config.check_batches,
+        draws=config.replicas,
+        mesh=mesh,
+        key=keys[5],
+    )
+    return Outcome(
+        before,
+        after,
+        analysis,
+        network_result.losses,
+        result.losses,
+        trajectory,
+        comparisons,
+        pairs,
+        rows,
+    )
+
+
+def _evaluate(
+    setting: Setting,
+    before: Pipeline,
+    after: Pipeline,
+    analysis: Analysis,
+    *,
+    key: PRNGKeyArray,
+) -> dict[str, tuple[Contributions, Contributions]]:
+    mesh, draws = setting.mesh, setting.config.measure_draws
+    samples = {
+        "training half": setting.train.events,
+        "held-out half": setting.held_out.events,
+    }
+    found = {}
+    for name, events in samples.items():
+        soft, hard = (
+            [
+                measure(
+                    pipeline,
+                    events,
+                    analysis,
+                    draws=draws,
+                    mesh=mesh,
+                    description=f"measuring the {name}, {when}",
+                    key=key,
+                )
+                for pipeline, when in ((before, "before"), (after, "after"))
+            ],
+            [
+                measure_hard(
+                    pipeline,
+                    events,
+                    analysis,
+                    mesh=mesh,
+                    description=f"measuring the {name}, {when}, hard",
+                    key=key,
+                )
+                for pipeline, when in ((before, "before"), (after, "after"))
+            ],
+        )
+        found[f"{name}, soft"] = (soft[0], soft[1])
+        found[f"{name}, {HARD}"] = (hard[0], hard[1])
+    return found
+
+
+def verdict(comparison: Comparison) -> str:
+    """One sentence that says whether the optimisation helped.
+
+    Args:
+        comparison: Before and after, on the same events.
+
+    Returns:
+        The sentence, with its numbers.
+    """
+    before, after = float(comparison.before), float(comparison.after)
+    change, error = float(comparison.difference), float(comparison.difference_error)
+    pull = change / error
+    numbers = (
+        f"{before:.4f} +- {float(comparison.before_error):.4f} before, {after:.4f} +- "
+        f"{float(comparison.after_error):.4f} after; change {change:+.4f} +- "
+        f"{error:.4f} ({pull:+.1f} standard errors of the simulation)"
+    )
+    if pull <= -5:
+        return f"The optimisation improved the uncertainty: {numbers}."
+    if pull <= -3:
+        return f"There is evidence that the optimisation helped: {numbers}."
+    if pull < 3:
+        return f"The optimisation made no significant difference: {numbers}."
+    return f"The optimisation made the uncertainty worse: {numbers}."
+
+
+def print_outcome(console: Console, outcome: Outcome) -> None:
+    """The result in a few lines.
+
+    Args:
+        console: Where to print.
+        outcome: What was found.
+    """
+    prices = [
+        float(detector_price(barrel_of(p))) for p in (outcome.before, outcome.after)
+    ]
+    console.print("Expected uncertainty on the signal strength mu:")
+    for name, comparison in outcome.comparisons.items():
+        console.print(
+            f"  {name}: {verdict(comparison)}", highlight=False, soft_wrap=True
+        )
+    console.print(
+        f"Price of the detector: {prices[0]:.1f} before, {prices[1]:.1f} after "
+        "(units of one square metre of plain silicon).",
+        highlight=False,
+    )
+    print_free(console, outcome.rows)
+
+
+def print_fixed(console: Console, rows: Sequence[FixedRow]) -> None:
+    """The gradient with all outcomes held fixed, beside its oracle.
+
+    Args:
+        console: Where to print.
+        rows: One per parameter.
+    """
+    table = Table(title="d log sigma(mu) / d parameter, all outcomes held fixed")
+    for name in ("parameter", "value", "gradient", "finite differences", "relative"):
+        table.add_column(name, justify="left" if name == "parameter" else "right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.value:.4g} {row.unit}",
+            f"{row.gradient:+.8e}",
+            f"{row.difference:+.8e}",
+            f"{row.deviation:.1e}",
+        )
+    console.print(table)
+
+
+def print_free(console: Console, rows: Sequence[FreeRow]) -> None:
+    """The gradient with the choices free, beside its oracle.
+
+    Args:
+        console: Where to print.
+        rows: One per parameter.
+    """
+    table = Table(title="d log sigma(mu) / d parameter, choices free (score function)")
+    names = ("parameter", "value", "gradient", "finite differences", "difference")
+    for name in (*names, "in s.e.", "s.e. / derivative"):
+        table.add_column(name, justify="left" if name == "parameter" else "right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.value:.4g} {row.unit}",
+            f"{row.gradient:+.4g} +- {row.gradient_error:.1g}",
+            f"{row.difference:+.4g} +- {row.difference_error:.1g}",
+            f"{row.deviation:+.2g} +- {row.deviation_error:.1g}",
+            f"{row.pull:+.1f}",
+            f"{100 * row.relative_error:.0f} %",
+        )
+    console.print(table)
