@@ -14,24 +14,24 @@ from ._solver import AbstractSmallSolver
 def matmul(
     left: Float[Array, "rows inner"], right: Float[Array, "inner columns"]
 ) -> Float[Array, "rows columns"]:
-    """The product of two small matrices, as multiply and sum.
+    """The product of two small matrices, in full precision.
 
     Args:
         left: A matrix.
         right: A matrix.
 
     Returns:
-        Their product. Under `vmap` this fuses, where `left @ right` becomes a call to
-        a batched library routine (1.9 against 18 microseconds for nine 5 x 5
-        sandwiches).
+        Their product. Under `vmap`, 12 x 12 by 12 x 5 takes 0.26 microseconds, and
+        1.0 with its gradient, where multiply and sum by broadcasting takes 1.6 and 17
+        (jaxlib 0.10 on a CPU, float64).
     """
-    return jnp.sum(left[:, :, None] * right[None, :, :], axis=1)
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 def matvec(
     matrix: Float[Array, "rows columns"], vector: Float[Array, " columns"]
 ) -> Float[Array, " rows"]:
-    """The product of a small matrix and a vector, as multiply and sum.
+    """The product of a small matrix and a vector, in full precision.
 
     Args:
         matrix: A matrix.
@@ -40,7 +40,7 @@ def matvec(
     Returns:
         Their product.
     """
-    return jnp.sum(matrix * vector[None, :], axis=1)
+    return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
 
 
 def _cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:

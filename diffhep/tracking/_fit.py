@@ -1,6 +1,8 @@
+import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float
@@ -17,6 +19,7 @@ from ..numerics import (
 from ._hit_covariance import hit_covariance
 from ._model import predict
 from ._seed import seed_track
+from ._weigh import weigh
 
 
 class TrackFit(eqx.Module):
@@ -42,8 +45,9 @@ class _Problem(eqx.Module):
     alive: Float[Array, " hits"]
     radii: Float[Array, " layers"]
     field: Float[Array, ""]
+    covariance: Float[Array, "hits hits"]
     weight: Float[Array, "hits hits"]
-    step: Float[Array, "5 5"] | None = None
+    step: Float[Array, "5 5"] | None
 
 
 def fit_track(
@@ -83,22 +87,19 @@ def fit_track(
     mask = mask | ~found
     seed = seed_track(azimuth, z, mask, barrel)
     prediction = predict(seed, barrel.radii, barrel.field)
-    alive = jnp.concatenate([mask, mask])
-    weight = inverse_spd(hit_covariance(seed, prediction, mask, barrel))
-    alive = jnp.asarray(alive, azimuth.dtype)
-    problem = _Problem(azimuth, z, alive, barrel.radii, barrel.field, weight)
-    start = _update(seed, problem)
+    covariance = hit_covariance(seed, prediction, mask, barrel)
+    # The gradient through the inverse is dropped: `weigh` has that of the covariance.
+    weight = inverse_spd(jax.lax.stop_gradient(covariance))
+    alive = jnp.asarray(jnp.concatenate([mask, mask]), azimuth.dtype)
     problem = _Problem(
-        azimuth, z, alive, barrel.radii, barrel.field, weight, _step(start, problem)
+        azimuth, z, alive, barrel.radii, barrel.field, covariance, weight, None
     )
+    start = _update(seed, problem)
+    problem = dataclasses.replace(problem, step=_inverse_hessian(start, problem)[0])
     parameters = solve_optimality(
         _update, _optimality, start, problem, num_steps=num_steps - 1, adjoint=adjoint
     )
-    residual, jacobian = _residual(parameters, problem)
-    weighted = matmul(weight, jacobian)
-    covariance = inverse_spd(matmul(jacobian.T, weighted))
-    chi2 = jnp.sum(residual * matvec(weight, residual))
-    slope = matvec(weighted.T, residual)
+    covariance, slope, chi2 = _inverse_hessian(parameters, problem)
     # How far the minimum still is, in standard deviations. False for NaN.
     distance = jnp.sum(slope * matvec(covariance, slope))
     converged = distance < 1e4 * jnp.finfo(azimuth.dtype).eps
@@ -128,14 +129,23 @@ def _residual(
 def _optimality(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 5"]:
     # Half the gradient of chi-squared: its Jacobian is positive definite.
     residual, jacobian = _residual(parameters, problem)
-    return -matvec(jacobian.T, matvec(problem.weight, residual))
+    weighted = weigh(problem.weight, problem.covariance, residual[:, None])
+    return -matvec(jacobian.T, weighted[:, 0])
 
 
-def _step(parameters: Float[Array, " 5"], problem: _Problem) -> Float[Array, "5 5"]:
-    _, jacobian = _residual(parameters, problem)
-    return inverse_spd(matmul(jacobian.T, matmul(problem.weight, jacobian)))
+def _inverse_hessian(
+    parameters: Float[Array, " 5"], problem: _Problem
+) -> tuple[Float[Array, "5 5"], Float[Array, " 5"], Float[Array, ""]]:
+    # The covariance of the parameters, half the gradient of chi-squared, chi-squared.
+    residual, jacobian = _residual(parameters, problem)
+    both = jnp.concatenate([jacobian, residual[:, None]], axis=1)
+    # All products at once: J' W J, J' W r and r' W r.
+    products = matmul(both.T, weigh(problem.weight, problem.covariance, both))
+    return inverse_spd(products[:5, :5]), products[:5, 5], products[5, 5]
 
 
 def _update(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 5"]:
-    step = _step(parameters, problem) if problem.step is None else problem.step
+    step = problem.step
+    if step is None:
+        step = _inverse_hessian(parameters, problem)[0]
     return parameters - matvec(step, _optimality(parameters, problem))

@@ -47,28 +47,23 @@ def predict(
     omegas = jnp.broadcast_to(omega, radii.shape)
     reached = within_reach(d0, omegas, radii)
     d0, omegas = jnp.where(reached, d0, 0.0), jnp.where(reached, omegas, 0.0)
+    rows = _crossings(d0, omegas, radii)
+    opening, arc, opening_d0, arc_d0, opening_omega, arc_omega = rows
     one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
-
-    def crossing(d0, omega):
-        return transverse_crossing(d0, omega, radii)
-
-    # Azimuth and z depend on d0 and the curvature alone, beside what is added: two
-    # tangents instead of five.
-    (opening, arc), to_d0 = jax.jvp(crossing, (d0, omegas), (one, zero))
-    _, to_omega = jax.jvp(crossing, (d0, omegas), (zero, one))
+    # Azimuth and z depend on d0 and the curvature alone, beside what is added.
     azimuth_row = [
-        to_d0[0],
+        opening_d0,
         zero,
         one,
-        -omega * cotangent * to_omega[0],
-        bend * to_omega[0],
+        -omega * cotangent * opening_omega,
+        bend * opening_omega,
     ]
     z_row = [
-        cotangent * to_d0[1],
+        cotangent * arc_d0,
         one,
         zero,
-        -arc / sine**2 - omega * cotangent**2 * to_omega[1],
-        bend * cotangent * to_omega[1],
+        -arc / sine**2 - omega * cotangent**2 * arc_omega,
+        bend * cotangent * arc_omega,
     ]
     jacobian = jnp.concatenate(
         [jnp.stack(azimuth_row, axis=1), jnp.stack(z_row, axis=1)]
@@ -76,3 +71,41 @@ def predict(
     return Prediction(
         azimuth=phi + opening, z=z0 + arc * cotangent, arc=arc, jacobian=jacobian
     )
+
+
+def _crossings_plain(
+    d0: Float[Array, " layers"],
+    omega: Float[Array, " layers"],
+    radii: Float[Array, " layers"],
+) -> Float[Array, "6 layers"]:
+    # Opening angle and arc, their derivatives to d0, and those to the curvature.
+    def crossing(d0: Array, omega: Array) -> Array:
+        return jnp.stack(transverse_crossing(d0, omega, radii))
+
+    one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
+    value, to_d0 = jax.jvp(crossing, (d0, omega), (one, zero))
+    _, to_omega = jax.jvp(crossing, (d0, omega), (zero, one))
+    return jnp.concatenate([value, to_d0, to_omega])
+
+
+# The derivative as an explicit matrix: the implicit derivative of the fit takes five
+# tangents and a transpose of this, which would each repeat the whole chain.
+@jax.custom_jvp
+def _crossings(
+    d0: Float[Array, " layers"],
+    omega: Float[Array, " layers"],
+    radii: Float[Array, " layers"],
+) -> Float[Array, "6 layers"]:
+    return _crossings_plain(d0, omega, radii)
+
+
+@_crossings.defjvp
+def _crossings_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Float[Array, "6 layers"], Float[Array, "6 layers"]]:
+    one, zero = jnp.ones_like(primals[0]), jnp.zeros_like(primals[0])
+    basis = [(one, zero, zero), (zero, one, zero), (zero, zero, one)]
+    columns = [jax.jvp(_crossings_plain, primals, unit)[1] for unit in basis]
+    terms = [c * t[None, :] for c, t in zip(columns, tangents, strict=True)]
+    change = terms[0] + terms[1] + terms[2]
+    return _crossings(*primals), change

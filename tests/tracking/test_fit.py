@@ -190,7 +190,8 @@ def test_missing_hits_are_removed_exactly():
     # The same as a fit to the layers that are left (their scattering stays).
     _, azimuth, z, _ = _tracks(jax.random.key(4))
     mask = jnp.array([True, True, False, True, True, True])
-    fit = jax.tree.map(lambda x: x[0], _fit(azimuth[:1], z[:1], mask[None, :], _BARREL))
+    fits = _fit(azimuth, z, jnp.tile(mask[None, :], (_SLOTS, 1)), _BARREL)
+    fit = jax.tree.map(lambda x: x[0], fits)
     keep = np.flatnonzero(np.tile(mask, 2))
     prediction = _one_prediction(fit.parameters, _BARREL.radii, _BARREL.field)
     # The covariance of all hits, evaluated where the fit evaluates it.
@@ -292,9 +293,10 @@ def test_hopeless_hits_do_not_converge():
     # Hits at random all over the barrel are no track.
     azimuth = jnp.array([[3.0, -2.0, 1.0, 0.5, -1.5, 2.5]])
     z = jnp.array([[1e3, -1e3, 2e3, -3e3, 0.0, 4e3]])
-    fit = _fit(azimuth, z, jnp.ones((1, 6), bool), _BARREL)
-    assert fit.found[0]
-    assert not fit.converged[0]
+    azimuth, z = (jnp.tile(x, (_SLOTS, 1)) for x in (azimuth, z))
+    fit = _fit(azimuth, z, jnp.ones((_SLOTS, 6), bool), _BARREL)
+    assert jnp.all(fit.found)
+    assert not jnp.any(fit.converged)
 
 
 def test_single_precision_is_good_to_a_hundredth_of_the_error():
