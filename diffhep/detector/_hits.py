@@ -8,7 +8,6 @@ from ..estimators import AbstractSampler, Gradient, Score
 from ..event import Event, Hits
 from ..geometry import barrel_of
 from ..pipeline import AbstractStage
-from ._particles import particles_of
 from ._transport import simulate_hits
 
 
@@ -25,7 +24,9 @@ class SimulateHits(AbstractStage):
 
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with its possible hits, and the log-odds that each is found."""
-        particles, barrel = particles_of(event), barrel_of(event)
+        particles, barrel = event.particles, barrel_of(event.detector)
+        if particles is None:
+            raise ValueError("The event lacks `particles`; load events first.")
         charged = particles.mask & (particles.charge != 0)
         # Neutral particles and dead slots: a canned charged particle stands in.
         alive = charged[:, None]

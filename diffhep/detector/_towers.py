@@ -9,7 +9,6 @@ from ..estimators import Gradient
 from ..event import Event, Towers
 from ..pipeline import AbstractStage
 from ._calorimeter import smear_energy
-from ._particles import particles_of
 
 
 class MeasureTowers(AbstractStage):
@@ -36,7 +35,9 @@ class MeasureTowers(AbstractStage):
 
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with its towers."""
-        particles = particles_of(event)
+        particles = event.particles
+        if particles is None:
+            raise ValueError("The event lacks `particles`; load events first.")
         mask = particles.mask & (particles.charge == 0)
         canned = jnp.asarray([1.0, 0.0, 0.0, 1.0], particles.momentum.dtype)
         momentum = jnp.where(mask[:, None], particles.momentum, canned[None, :])

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..event import Event
-
 
 class Barrel(eqx.Module):
     """Concentric cylindrical silicon layers in a uniform field along z.
@@ -29,25 +27,25 @@ class Barrel(eqx.Module):
     """Magnetic field along z, in T."""
 
 
-def barrel_of(event: Event) -> Barrel:
+def barrel_of(detector: eqx.Module | None) -> Barrel:
     """The barrel that stands in an event.
 
     Args:
-        event: One event.
+        detector: The event's `detector`.
 
     Returns:
-        Its detector.
+        The same, known to be a barrel.
 
     Raises:
         ValueError: There is none, or it is something else.
     """
-    if not isinstance(event.detector, Barrel):
-        found = type(event.detector).__name__
+    if not isinstance(detector, Barrel):
+        found = type(detector).__name__
         raise ValueError(
             f"The event's `detector` is {found}, but a `Barrel` is needed; put "
             "`PlaceDetector(barrel)` before."
         )
-    return event.detector
+    return detector
 
 
 def build_barrel(

@@ -69,7 +69,7 @@ class TagJets(AbstractStage):
                 "`secondary_vertices`; run the stages that write them before."
             )
         features = features_of_jets(
-            tracks, jets, primary, secondary, barrel_of(event).field
+            tracks, jets, primary, secondary, barrel_of(event.detector).field
         )
         weight = jnp.where(jets.mask, jets.weight, 0.0)
         tags = jax.vmap(self.network)(features)

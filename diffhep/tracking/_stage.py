@@ -37,7 +37,7 @@ class FitTracks(AbstractStage):
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with its tracks."""
         del key
-        hits, barrel = event.hits, barrel_of(event)
+        hits, barrel = event.hits, barrel_of(event.detector)
         if hits is None:
             raise ValueError("The event lacks `hits`; run `SimulateHits` before.")
 

@@ -114,7 +114,7 @@ class FitPrimaryVertex(AbstractStage):
             tracks.parameters,
             tracks.covariance,
             tracks.mask,
-            barrel_of(event).field,
+            barrel_of(event.detector).field,
             beam_spot=jnp.stack([width, width, length]),
             adaptive=AdaptiveWeights(self.temperature, self.cutoff),
             num_steps=self.num_steps,

@@ -155,7 +155,7 @@ class FitSecondaryVertices(AbstractStage):
             tracks.parameters,
             tracks.covariance,
             tracks.mask,
-            barrel_of(event).field,
+            barrel_of(event.detector).field,
             membership=jets.membership & jets.mask[:, None],
             directions=directions,
             primary=primary.position[0],

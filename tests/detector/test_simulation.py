@@ -233,7 +233,7 @@ def test_towers_are_massless_and_neutral_only():
 def test_stages_say_what_they_lack():
     key = jax.random.key(0)
     for stage, name in [
-        (SimulateHits(), "particles"),
+        (SimulateHits(), "PlaceDetector"),
         (DetectHits(), "hits"),
         (MeasureTowers(), "particles"),
         (FitTracks(), "PlaceDetector"),
