@@ -19,10 +19,11 @@ from ..event import Event
 from ..inference import (
     Analysis,
     BinnedModel,
+    Contributions,
     expected_uncertainty,
+    fill_templates,
     find_contributions,
     sample_uncertainty,
-    templates,
 )
 from ..pipeline import Pipeline, Sample, map_events, run
 from ._pipeline import KEEP
@@ -108,19 +109,21 @@ def check_fixed(
         without_replicas(pipeline, inputs=("detected", "history")), Recorded()
     )
 
-    @eqx.filter_jit
     def objective(pipeline: Pipeline) -> Float[Array, ""]:
         out = run(pipeline, recorded, keep=KEEP, key=key)
         return jnp.log(sample_uncertainty(Sample.from_events(out), analysis))
 
-    gradient = eqx.filter_jit(eqx.filter_grad(objective))(fixed)
+    # The differences come from the same program: another would take as long to compile
+    # as all of them take to run.
+    both = eqx.filter_jit(eqx.filter_value_and_grad(objective))
+    _, gradient = both(fixed)
     rows = []
     for name, probe in PROBES.items():
         # Five points: the error of the stencil is of fourth order in the step.
         step = probe.step / 100
         near, far = (
-            objective(probe.shift(fixed, n * step))
-            - objective(probe.shift(fixed, -n * step))
+            both(probe.shift(fixed, n * step))[0]
+            - both(probe.shift(fixed, -n * step))[0]
             for n in (1, 2)
         )
         rows.append(
@@ -150,61 +153,70 @@ class Linearised(NamedTuple):
     """Mean contribution of an event of each process."""
 
 
-def linearise(
-    pipeline: Pipeline,
-    events: Event,
-    *,
-    analysis: Analysis,
-    mesh: Mesh | None = None,
-    key: PRNGKeyArray,
-) -> Linearised:
-    """The slope of log(uncertainty) to the templates that a pipeline makes.
+class Counts(NamedTuple):
+    """What an event, with its replicas, adds to the templates of its process."""
+
+    entries: Float[Array, "*events variations bins"]
+    weight: Float[Array, "*events"]
+    label: Float[Array, "*events"]
+
+
+def count(event: Event, analysis: Analysis) -> Counts:
+    """What an event adds to the templates.
 
     Args:
-        pipeline: The pipeline.
-        events: A batch of events.
-        analysis: How the events are turned into a measurement.
-        mesh: Devices to spread the events over.
-        key: Random key.
+        event: One event that went through the pipeline, replicas and all.
+        analysis: How it is turned into a measurement.
+
+    Returns:
+        Its counts.
+    """
+    found = find_contributions(Sample.from_events(event), analysis.bins)
+    weight = jnp.exp(found.log_weight)
+    entries = jnp.sum(weight[:, None, None] * found.shares, axis=0)
+    return Counts(entries, jnp.sum(weight), found.label[0])
+
+
+def linearise(counts: Counts, analysis: Analysis) -> Linearised:
+    """The slope of log(uncertainty) to the templates of a sample.
+
+    Args:
+        counts: What each event adds.
+        analysis: Uncertainty of the normalisation, and yields.
 
     Returns:
         Slope and baseline.
     """
+    shares = jnp.where(counts.weight > 0, 1 / counts.weight, 0.0)
+    sample = Contributions(
+        counts.entries * shares[:, None, None],
+        jnp.log(counts.weight),
+        counts.label,
+        jnp.arange(counts.label.shape[0]),
+    )
+    model = fill_templates(sample, analysis)
+    slope = eqx.filter_grad(lambda m: jnp.log(expected_uncertainty(m)))(model)
+    value = jax.vmap(lambda c: _sum(c, slope))(counts)
+    label = counts.label
+    share = jnp.stack([1 - label, label])
+    total = jnp.sum(share * counts.weight[None, :], axis=1)
+    return Linearised(slope, jnp.sum(share * value[None, :], axis=1) / total)
 
-    @eqx.filter_jit
-    def compute(pipeline: Pipeline) -> Linearised:
-        out = run(pipeline, events, keep=KEEP, mesh=mesh, key=key)
-        model = templates(Sample.from_events(out), analysis)
-        slope = eqx.filter_grad(lambda m: jnp.log(expected_uncertainty(m)))(model)
-        value, weight, label = jax.vmap(lambda e: _weigh(e, slope, analysis))(out)
-        share = jnp.stack([weight * (1 - label), weight * label])
-        mean = jnp.sum(share * (value / weight)[None, :], axis=1)
-        return Linearised(slope, mean / jnp.sum(share, axis=1))
 
-    return compute(pipeline)
-
-
-def _weigh(
-    event: Event, slope: BinnedModel, analysis: Analysis
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """What an event with its replicas adds to the sum; its weight; its label."""
-    entries = find_contributions(Sample.from_events(event), analysis.bins)
-    weight = jnp.exp(entries.log_weight)
+def _sum(counts: Counts, slope: BinnedModel) -> Float[Array, ""]:
     signal = jnp.stack([slope.signal, slope.signal_up, slope.signal_down])
     background = jnp.stack(
         [slope.background, slope.background_up, slope.background_down]
     )
-    label = entries.label[:, None, None]
-    slopes = label * signal[None] + (1 - label) * background[None]
-    value = jnp.sum(weight[:, None, None] * entries.shares * slopes)
-    return value, jnp.sum(weight), entries.label[0]
+    label = counts.label
+    return jnp.sum(counts.entries * (label * signal + (1 - label) * background))
 
 
-def _centred(event: Event, linear: Linearised, analysis: Analysis) -> Float[Array, ""]:
+def _centred(counts: Counts, linear: Linearised) -> Float[Array, ""]:
     # Yields are normalised: what every event of a process has in common has no effect.
-    value, weight, label = _weigh(event, linear.slope, analysis)
+    label = counts.label
     baseline = linear.baseline[0] * (1 - label) + linear.baseline[1] * label
-    return value - weight * baseline
+    return _sum(counts, linear.slope) - counts.weight * baseline
 
 
 def check_free(
@@ -229,30 +241,42 @@ def check_free(
     Returns:
         One row per parameter.
     """
-    pilot, key = jax.random.split(key)
-    linear = linearise(pipeline, events, analysis=analysis, mesh=mesh, key=pilot)
 
-    def value(pipeline: Pipeline, event: Event, key: PRNGKeyArray) -> Float[Array, ""]:
-        return _centred(pipeline(event, key=key), linear, analysis)
-
-    def slopes(
-        pipeline: Pipeline, event: Event, key: PRNGKeyArray
-    ) -> Float[Array, " probes"]:
-        gradient = eqx.filter_grad(value)(pipeline, event, key)
-        return jnp.stack([PROBES[name].read_gradient(gradient) for name in names])
+    def counts_of(pipeline: Pipeline, event: Event, key: PRNGKeyArray) -> Counts:
+        return count(pipeline(event, key=key), analysis)
 
     @eqx.filter_jit
-    def values(pipeline: Pipeline) -> Float[Array, " events"]:
-        return map_events(value, pipeline, events, mesh=mesh, key=key)
+    def count_all(pipeline: Pipeline, key: PRNGKeyArray) -> Counts:
+        return map_events(counts_of, pipeline, events, mesh=mesh, key=key)
 
+    # From other random numbers, so that it is independent of what it is applied to.
+    pilot, key = jax.random.split(key)
+    linear = linearise(count_all(pipeline, pilot), analysis)
+
+    def slopes(
+        parameters: tuple[Pipeline, Linearised], event: Event, key: PRNGKeyArray
+    ) -> Float[Array, " probes"]:
+        pipeline, linear = parameters
+
+        def value(pipeline: Pipeline) -> Float[Array, ""]:
+            return _centred(counts_of(pipeline, event, key), linear)
+
+        gradient = eqx.filter_grad(value)(pipeline)
+        return jnp.stack([PROBES[name].read_gradient(gradient) for name in names])
+
+    def values(pipeline: Pipeline) -> np.ndarray:
+        counts = count_all(pipeline, key)
+        return np.asarray(jax.vmap(lambda c: _centred(c, linear))(counts))
+
+    both = (pipeline, linear)
     gradients = np.asarray(
-        eqx.filter_jit(map_events)(slopes, pipeline, events, mesh=mesh, key=key)
+        eqx.filter_jit(map_events)(slopes, both, events, mesh=mesh, key=key)
     )
     rows = []
     for column, name in enumerate(names):
         probe = PROBES[name]
-        up = np.asarray(values(probe.shift(pipeline, probe.step)))
-        down = np.asarray(values(probe.shift(pipeline, -probe.step)))
+        up = values(probe.shift(pipeline, probe.step))
+        down = values(probe.shift(pipeline, -probe.step))
         difference = (up - down) / (2 * probe.step)
         gradient = gradients[:, column]
         rows.append(

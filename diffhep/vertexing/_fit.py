@@ -148,7 +148,8 @@ def fit_vertices(
         prior_precision: Their inverse covariances, in 1/mm^2, positive definite.
         start: Where to begin, in mm. No gradient flows to it.
         num_steps: Number of steps of Gauss and Newton, after the annealing that
-            `adaptive` brings. Two steps of Newton with the exact Jacobian follow.
+            `adaptive` brings. One step of Newton with the exact Jacobian follows, or
+            two with `adaptive`.
         adaptive: How weights fall with the distance from the vertex, if they do.
         adjoint: How the gradient crosses the fit: `ImplicitAdjoint` with a solver for
             3 x 3 blocks unless given.
@@ -182,7 +183,8 @@ def fit_vertices(
         optimality,
         jnp.reshape(position, (-1,)),
         problem,
-        num_steps=2,
+        # Weights that move with the vertex make the start worse.
+        num_steps=1 if adaptive is None else 2,
         adjoint=adjoint,
         symmetric=False,
     )

@@ -1,14 +1,26 @@
 """The gradient of the whole chain, from particles to the uncertainty."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffhep.demo import PROBES, build_pipeline, check_fixed, check_free, with_estimator
-from diffhep.estimators import Detached
+from diffhep.demo import (
+    PROBES,
+    build_pipeline,
+    check_fixed,
+    check_free,
+    replicated,
+    with_estimator,
+)
+from diffhep.estimators import Detached, Gradient
+from diffhep.event import Constituents
 from diffhep.generator import toy_events
-from diffhep.inference import Analysis, SoftBins
+from diffhep.inference import Analysis, EstimateRatio, SelectEvents, SoftBins
+from diffhep.jets import ClusterJets, MeasureMissingMomentum
+from diffhep.pipeline import AbstractStage, Pipeline, Replicate
 
 
 KEY = jax.random.key(7)
@@ -37,26 +49,62 @@ def test_pathwise_gradient_agrees_to_many_digits(pipeline):
     }
 
 
-def test_gradient_of_the_expectation_needs_the_score():
-    names = ("jet radius", "efficiency of layer 1")
-    chain = build_pipeline(replicas=8, num_jets=4, key=jax.random.key(1))
-    events = toy_events(512, capacity=CAPACITY, key=jax.random.key(3))
-    rows = check_free(chain, events, names=names, analysis=ANALYSIS, key=KEY)
-    for row in rows:
+def test_gradient_of_the_expectation_of_the_whole_chain():
+    names = ("jet radius", "azimuthal pitch of layer 1", "efficiency of layer 1")
+    chain = build_pipeline(replicas=4, num_jets=4, key=jax.random.key(1))
+    chain = replicated(chain, "DetectHits", 4)
+    events = toy_events(192, capacity=CAPACITY, key=jax.random.key(3))
+    for row in check_free(chain, events, names=names, analysis=ANALYSIS, key=KEY):
         assert abs(row.pull) < 4, row
-    radius = rows[0]
-    assert radius.relative_error < 0.25
-    without = check_free(
-        with_estimator(chain, Detached()),
-        events,
-        names=names[:1],
-        analysis=ANALYSIS,
-        key=KEY,
-    )[0]
-    # Bit for bit the same values, but nothing of their dependence on the radius.
-    assert without.difference == pytest.approx(radius.difference, rel=1e-9)
-    assert without.gradient == 0.0
-    assert abs(without.pull) > 4
+        assert row.gradient_error > 0, row
+
+
+class NoTags(AbstractStage):
+    reads: ClassVar[frozenset[str]] = frozenset({"jets"})
+    writes: ClassVar[frozenset[str]] = frozenset({"tags"})
+    gradient: ClassVar[Gradient] = Gradient.EXACT
+
+    def __call__(self, event, *, key):
+        del key
+        return event.replace(tags=jnp.zeros((event.jets.mask.shape[0], 1)))
+
+
+def _jet_chain():
+    cluster = ClusterJets(
+        radius=jnp.asarray(0.5),
+        power=jnp.asarray(-1.0),
+        sharpness=jnp.asarray(10.0),
+        num_jets=4,
+    )
+    ratio = EstimateRatio.init(num_tags=1, key=jax.random.key(4))
+    stages = [cluster, NoTags(), SelectEvents(), ratio]
+    return Pipeline(
+        [MeasureMissingMomentum(), Replicate.around(stages, num=8)],
+        inputs=["constituents"],
+    )
+
+
+def test_without_the_score_the_check_fails():
+    events = toy_events(768, capacity=CAPACITY, key=jax.random.key(3))
+    particles = events.particles
+    constituents = jax.vmap(Constituents)(
+        particles.momentum, particles.charge != 0, particles.mask
+    )
+    events = events.replace(constituents=constituents)
+    chain = _jet_chain()
+    rows = [
+        check_free(pipeline, events, names=("jet radius",), analysis=ANALYSIS, key=KEY)[
+            0
+        ]
+        for pipeline in (chain, with_estimator(chain, Detached()))
+    ]
+    good, bad = rows
+    assert abs(good.pull) < 4, good
+    assert good.relative_error < 0.25, good
+    # The same values, but nothing of their dependence on the radius.
+    assert bad.difference == pytest.approx(good.difference, rel=1e-9)
+    assert bad.gradient == 0.0
+    assert abs(bad.pull) > 4, bad
 
 
 def test_probes_move_every_copy_of_a_parameter(pipeline):
