@@ -149,9 +149,10 @@ def test_azimuth_wraps(toys, events):
     momentum[:, :3, 2], momentum[:, :3, 3] = pt * np.sinh(y), 1.01 * pt * np.cosh(y)
     keys = jnp.broadcast_to(events[2][0], (EVENTS,))
     history, log_prob, score = toys.sample(
-        jnp.asarray(momentum), jnp.asarray(mask), keys, toys.settings(0.6, -1.0, 50.0)
+        jnp.asarray(momentum), jnp.asarray(mask), keys, toys.settings(0.6, -1.0, 0.2)
     )
     assert (int(history.keep[0, 0]), int(history.take[0, 0])) == (0, 1)
+    assert float(log_prob[0]) < -1e-3
     np.testing.assert_array_equal(history.take, np.tile(history.take[:1], (EVENTS, 1)))
     np.testing.assert_allclose(log_prob, np.full(EVENTS, log_prob[0]), rtol=1e-10)
     np.testing.assert_allclose(
@@ -278,8 +279,9 @@ def test_exact_gradient_is_the_slope(toys, small, name):
     settings = toys.settings(0.5, -1.0, 0.4)
     _, (to_momentum, to_settings) = _exact_slopes(momentum, settings, mask, histories)
     found = to_momentum[1, 0] if name == "momentum" else to_settings[name]
-    # Fourth order: the error is below 1e-10 of the slope for a step of 1e-3.
-    step = 1e-3
+    # Fourth order: truncation and rounding are below 1e-10. The step is small because
+    # the slope itself jumps where two distances swap.
+    step = 1e-4
     up, down, up2, down2 = (
         _exact_slopes(*_shift(momentum, settings, name, k * step), mask, histories)[0]
         for k in (1, -1, 2, -2)
@@ -319,9 +321,8 @@ def test_sampled_score_is_unbiased(drawn):
     wanted = np.array([to_settings[name] for name in names])
     check_unbiased(values, exact)
     check_unbiased(gradients, np.concatenate([np.ravel(to_momentum), wanted]))
-    # There is something to find: all three are many standard errors from zero.
-    error = np.asarray(gradients)[:, -3:].std(axis=0) / SAMPLES**0.5
-    assert (np.abs(wanted) > 5 * error).all()
+    # There is something to find.
+    assert abs(wanted[0]) > 20 * np.std(gradients[:, -3]) / SAMPLES**0.5
 
 
 def test_histories_come_with_their_probabilities(drawn):
