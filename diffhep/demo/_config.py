@@ -40,13 +40,6 @@ class DemoConfig:
     """Batches of the gradient table in the report."""
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not field.type:
-                wants = "an integer" if field.type is int else "a number"
-                raise ValueError(f"`{field.name}` wants {wants}, but got {value!r}.")
         for name in ("luminosity", "capacity", "num_jets", "num_bins", "batch_events"):
             value = getattr(self, name)
             if value <= 0:
@@ -76,7 +69,17 @@ class DemoConfig:
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {known}."
                 raise ValueError(f"Unknown configuration key {name!r}; {hint}")
-        return cls(**values)
+        types = {field.name: field.type for field in dataclasses.fields(cls)}
+        return cls(**{name: _typed(name, x, types[name]) for name, x in values.items()})
+
+
+def _typed(name: str, value: Any, kind: Any) -> int | float:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        wants = "an integer" if kind is int else "a number"
+        raise ValueError(f"`{name}` wants {wants}, but got {value!r}.")
+    return value
 
 
 def read_config(path: Path | None, overrides: list[str]) -> DemoConfig:
