@@ -23,6 +23,9 @@ from ._matrices import Matrices, add_shares
 from ._tiles import add_place, read_row
 
 
+_Rows = tuple[Float[Array, "slots lanes"], Float[Array, "slots lanes"]]
+
+
 def add_step(
     state: Lanes,
     record: Record,
@@ -99,7 +102,7 @@ def _split(
 
 def _end_rows(
     share: Float[Array, "places lanes"], matrices: Matrices, draw: Draw
-) -> tuple[Float[Array, "2 slots lanes"], Matrices]:
+) -> tuple[_Rows, Matrices]:
     # The derivatives to the distances of the two slots that end, which are to be handed
     # on: they are taken out of the matrix.
     keep, take = draw.choice.keep, draw.choice.take
@@ -111,19 +114,22 @@ def _end_rows(
     taken = jnp.where(is_keep | (keep == take)[None], 0.0, taken)
     stale = (is_keep | is_take) & (draw.scale > 0)[None]
     matrices = eqx.tree_at(lambda m: (m.share, m.stale), matrices, (share, stale))
-    return jnp.stack([read_row(share, keep, zero), taken]), matrices
+    return (read_row(share, keep, zero), taken), matrices
 
 
 def _hand_on(
-    state: Lanes, rows: Float[Array, "2 slots lanes"], choice: Choice
+    state: Lanes, rows: _Rows, choice: Choice
 ) -> tuple[Float[Array, "3 slots lanes"], Float[Array, "3 2 lanes"]]:
     # The derivatives to the distances of the two slots from all others, handed on to
     # the coordinates of the others (added to theirs) and of the two (on their own).
-    ends = jnp.stack([at(state.jet, choice.keep), at(state.jet, choice.take)], axis=1)
-    here = jnp.broadcast_to(ends[:, :, None], (3, *rows.shape))
-    _, pull = jax.vjp(pair_distance, here, state.jet[:, None])
-    to_here, to_others = pull(rows)
-    return state.gradient + to_others[:, 0], total(to_here)
+    gradient, own = state.gradient, []
+    for row, place in zip(rows, (choice.keep, choice.take), strict=True):
+        here = jnp.broadcast_to(at(state.jet, place)[:, None], state.jet.shape)
+        _, pull = jax.vjp(pair_distance, here, state.jet)
+        to_here, to_others = pull(row)
+        gradient = gradient + to_others
+        own.append(total(to_here))
+    return gradient, jnp.stack(own, axis=1)
 
 
 def _to_momentum(

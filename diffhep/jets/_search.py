@@ -70,7 +70,8 @@ def sample_history(
         mask: Which slots hold a constituent.
         radius: Jet radius R.
         power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
-        sharpness: Inverse temperature alpha, positive. Infinite is `cluster`.
+        sharpness: Inverse temperature alpha, positive and finite; the limit is
+            `cluster`.
         key: Random key.
 
     Returns:
