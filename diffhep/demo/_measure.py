@@ -82,10 +82,11 @@ def measure_hard(
     Returns:
         The contributions of all events, to be filled with the same yields.
     """
+    # So sharp that the nearest pair is always taken, yet finite.
     sharp = eqx.tree_at(
         lambda p: stage(p, "ClusterJets").sharpness,
         pipeline,
-        replace_fn=lambda x: jnp.full_like(x, jnp.inf),
+        replace_fn=lambda x: jnp.full_like(x, 1e6),
     )
     keep = (*KEEP, "jets", "missing_momentum")
     out = reconstruct(

@@ -12,7 +12,6 @@ from diffhep.demo import (
     build_pipeline,
     check_fixed,
     check_free,
-    replicated,
     with_estimator,
 )
 from diffhep.estimators import Detached, Gradient
@@ -47,16 +46,6 @@ def test_pathwise_gradient_agrees_to_many_digits(pipeline):
         "jet radius",
         "clustering sharpness",
     }
-
-
-def test_gradient_of_the_expectation_of_the_whole_chain():
-    names = ("jet radius", "azimuthal pitch of layer 1", "efficiency of layer 1")
-    chain = build_pipeline(replicas=4, num_jets=4, key=jax.random.key(1))
-    chain = replicated(chain, "DetectHits", 4)
-    events = toy_events(192, capacity=CAPACITY, key=jax.random.key(3))
-    for row in check_free(chain, events, names=names, analysis=ANALYSIS, key=KEY):
-        assert abs(row.pull) < 4, row
-        assert row.gradient_error > 0, row
 
 
 class NoTags(AbstractStage):

@@ -183,7 +183,7 @@ def test_uncertainty_in_single_precision():
         single = jax.tree.map(
             lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x, SAMPLE
         )
-        found = _uncertainty(single, Analysis(SoftBins.uniform(4)))
+        found = _uncertainty(single, Analysis(SoftBins.uniform(4, low=-2.0, high=2.0)))
     assert found.dtype == jnp.float32
     assert np.isclose(found, _uncertainty(SAMPLE, Analysis(BINS)), rtol=1e-4)
 
