@@ -73,7 +73,7 @@ class DemoConfig:
         return cls(**{name: _typed(name, x, types[name]) for name, x in values.items()})
 
 
-def _typed(name: str, value: Any, kind: Any) -> int | float:
+def _typed(name: str, value: Any, kind: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
