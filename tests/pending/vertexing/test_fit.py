@@ -64,8 +64,6 @@ def _fit(arguments, mask=MASK, *, adaptive=False, adjoint=None):
         rest.pop("field"),
         start=arguments["prior_mean"],
         adaptive=arguments["adaptive"] if adaptive else None,
-        # Many, for the unrolled derivative converges like the solution.
-        num_steps=12,
         adjoint=adjoint,
         **rest,
     )

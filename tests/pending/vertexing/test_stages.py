@@ -139,7 +139,7 @@ def _secondary(knobs, event, adjoint=None):
         primary_covariance=knobs["spread"],
         cut=knobs["cut"],
         prior_width=knobs["prior_width"],
-        num_steps=12,
+        num_steps=6,
         adjoint=adjoint,
     )
     return fit.position, fit.chi2, fit.ndf, fit.weight, 100 * fit.covariance
