@@ -10,21 +10,19 @@ from ..numerics import BlockSolver3, inverse_spd, matmul, solve_optimality
 from ._adaptive import AdaptiveWeights
 from ._impact import track_state
 from ._normal import (
-    NormalEquations,
     VertexProblem,
-    gauss_newton,
+    cautious_step,
     matvec3,
-    newton,
     normal_equations,
     optimality,
+    step,
+    symmetric,
 )
 
 
 # Temperatures before the final one, so that a bad start does not lose all tracks.
-_ANNEALING = (1024.0, 256.0, 64.0, 16.0, 4.0)
-# Squared lengths, in standard deviations: of a step that Newton's method can start
-# after, and of one that is as good as none.
-_CLOSE = 1.0
+_ANNEALING = (1024.0, 256.0, 64.0, 16.0, 4.0, 1.0, 1.0)
+# Squared length, in standard deviations, of a step that is as good as none.
 _DONE = 1e-4
 
 
@@ -44,8 +42,7 @@ class VertexFit(eqx.Module):
     compatibility: Float[Array, " tracks"]
     """Chi-squared of each track with its vertex; of two degrees of freedom."""
     converged: Bool[Array, "*vertices"]
-    """Whether the position is a solution. It is the centre of the prior, or anything
-    else that is finite, where not."""
+    """Whether the position is a solution. If not, it is finite and means nothing."""
 
 
 def fit_vertex(
@@ -58,7 +55,7 @@ def fit_vertex(
     prior_mean: Float[Array, " 3"],
     prior_precision: Float[Array, "3 3"],
     start: Float[Array, " 3"],
-    num_steps: int = 3,
+    num_steps: int = 6,
     adaptive: AdaptiveWeights | None = None,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> VertexFit:
@@ -75,7 +72,7 @@ def fit_vertex(
         prior_mean: Centre of the Gaussian prior, in mm.
         prior_precision: Its inverse covariance, in 1/mm^2, positive definite.
         start: Where to begin, in mm. No gradient flows to it.
-        num_steps: Number of steps of Gauss and Newton.
+        num_steps: Number of steps.
         adaptive: How weights fall with the distance from the vertex, if they do.
         adjoint: How the gradient crosses the fit.
 
@@ -118,7 +115,7 @@ def fit_vertices(
     prior_mean: Float[Array, "vertices 3"],
     prior_precision: Float[Array, "vertices 3 3"],
     start: Float[Array, "vertices 3"],
-    num_steps: int = 3,
+    num_steps: int = 6,
     adaptive: AdaptiveWeights | None = None,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> VertexFit:
@@ -135,7 +132,7 @@ def fit_vertices(
     of the weighted estimator (the sandwich), not the inverse of the weighted
     information, which is too small or too large for weights other than 0 and 1.
 
-    A vertex without tracks is the prior. A fit that fails falls back to the prior.
+    A vertex without tracks is the prior.
 
     Args:
         parameters: Track parameters about the origin; dead slots may hold anything.
@@ -147,9 +144,7 @@ def fit_vertices(
         prior_mean: Centres of the Gaussian priors, in mm.
         prior_precision: Their inverse covariances, in 1/mm^2, positive definite.
         start: Where to begin, in mm. No gradient flows to it.
-        num_steps: Number of steps of Gauss and Newton, after the annealing that
-            `adaptive` brings. One step of Newton with the exact Jacobian follows, or
-            two with `adaptive`.
+        num_steps: Number of steps, after the annealing that `adaptive` brings.
         adaptive: How weights fall with the distance from the vertex, if they do.
         adjoint: How the gradient crosses the fit: `ImplicitAdjoint` with a solver for
             3 x 3 blocks unless given.
@@ -168,76 +163,59 @@ def fit_vertices(
         precision=prior_precision,
         adaptive=adaptive,
     )
-    # The solution does not depend on where the search for it begins: no gradient is
-    # lost here, and none of the search has to be remembered.
-    close, position = _approach(
-        jax.lax.stop_gradient(problem), jax.lax.stop_gradient(start), num_steps
-    )
-    # Without tracks the solution is the centre of the prior: a hopeless fit shall not
-    # make infinities that a zero cotangent would turn into NaN.
-    problem = eqx.tree_at(
-        lambda p: p.weight, problem, jnp.where(close[:, None], problem.weight, 0.0)
-    )
+    start = jnp.reshape(jnp.where(jnp.isfinite(start), start, prior_mean), (-1,))
+    if adaptive is not None:
+        # The solution does not depend on where the search for it begins: no gradient
+        # is lost here, and none of the search has to be remembered.
+        start = _anneal(*jax.lax.stop_gradient((problem, adaptive.temperature, start)))
     root = solve_optimality(
-        newton,
+        step,
         optimality,
-        jnp.reshape(position, (-1,)),
+        start,
         problem,
-        # Weights that move with the vertex make the start worse.
-        num_steps=1 if adaptive is None else 2,
+        num_steps=num_steps,
         adjoint=adjoint,
         symmetric=False,
     )
-    position = jnp.reshape(root, position.shape)
-    return _summary(problem, position, close)
+    return _summary(problem, jnp.reshape(root, prior_mean.shape))
 
 
-def _approach(
-    problem: VertexProblem, start: Float[Array, "vertices 3"], num_steps: int
-) -> tuple[Bool[Array, " vertices"], Float[Array, "vertices 3"]]:
-    # Which fits came close to their solution, and where they are now.
-    def step(
-        position: Float[Array, "vertices 3"], temperature: Float[Array, ""] | None
-    ) -> tuple[Float[Array, "vertices 3"], Float[Array, " vertices"]]:
-        current = problem
-        if temperature is not None:
-            current = eqx.tree_at(
-                lambda p: p.adaptive.temperature, problem, temperature
-            )
-        return gauss_newton(current, position)
+def _anneal(
+    problem: VertexProblem, final: Float[Array, ""], start: Float[Array, " unknowns"]
+) -> Float[Array, " unknowns"]:
+    def cool(
+        positions: Float[Array, " unknowns"], temperature: Float[Array, ""]
+    ) -> tuple[Float[Array, " unknowns"], None]:
+        warm = eqx.tree_at(lambda p: p.adaptive.temperature, problem, temperature)
+        return cautious_step(positions, warm), None
 
-    temperatures = None
-    if problem.adaptive is not None:
-        final = problem.adaptive.temperature
-        before = jnp.maximum(jnp.asarray(_ANNEALING, final.dtype), final)
-        temperatures = jnp.concatenate([before, jnp.broadcast_to(final, (num_steps,))])
-        num_steps += len(_ANNEALING)
-    position, lengths = jax.lax.scan(step, start, temperatures, length=num_steps)
-    # A comparison with NaN is false: that fit failed, too.
-    close = lengths[-1] < _CLOSE
-    return close, jnp.where(close[:, None], position, problem.mean)
+    temperatures = jnp.maximum(jnp.asarray(_ANNEALING, final.dtype), final)
+    positions, _ = jax.lax.scan(cool, start, temperatures)
+    return positions
 
 
-def _summary(
-    problem: VertexProblem,
-    position: Float[Array, "vertices 3"],
-    close: Bool[Array, " vertices"],
-) -> VertexFit:
+def _summary(problem: VertexProblem, position: Float[Array, "vertices 3"]) -> VertexFit:
     equations = normal_equations(problem, position)
-    total = equations.information + problem.precision
-    inverse = jax.vmap(inverse_spd)(total)
-    middle = equations.squared + problem.precision
-    covariance = jax.vmap(_sandwich)(inverse, middle)
-    step = matvec3(inverse, equations.gradient)
-    length = jnp.sum(step * equations.gradient, axis=1)
+    information = symmetric(equations.information)
+    squared = symmetric(equations.squared)
+    inverse = jax.vmap(inverse_spd)(information + problem.precision)
+    covariance = jax.vmap(_sandwich)(inverse, squared + problem.precision)
+    move = matvec3(inverse, equations.gradient)
+    length = jnp.sum(move * equations.gradient, axis=1)
+    # The expectation of sum w r^T S^-1 r at the solution, if tracks and prior are true.
+    # The trace of a product of symmetric matrices is the sum of their products.
+    measured = 2 * jnp.sum(equations.weight, axis=1)
+    shared = jnp.sum(inverse * squared, axis=(1, 2))
+    moved = jnp.sum(covariance * information, axis=(1, 2))
     return VertexFit(
         position=position,
         covariance=covariance,
-        chi2=jnp.sum(equations.weight * equations.compatibility[None, :], axis=1),
-        ndf=_expected_chi2(equations, inverse, covariance),
+        chi2=equations.weight @ equations.compatibility,
+        ndf=measured - 2 * shared + moved,
         weight=equations.weight,
         compatibility=equations.compatibility,
-        converged=close & (length < _DONE),
+        # A comparison with NaN is false: that fit failed, too.
+        converged=length < _DONE,
     )
 
 
@@ -245,16 +223,3 @@ def _sandwich(
     outer: Float[Array, "3 3"], inner: Float[Array, "3 3"]
 ) -> Float[Array, "3 3"]:
     return matmul(outer, matmul(inner, outer))
-
-
-def _expected_chi2(
-    equations: NormalEquations,
-    inverse: Float[Array, "vertices 3 3"],
-    covariance: Float[Array, "vertices 3 3"],
-) -> Float[Array, " vertices"]:
-    # The expectation of sum w r^T S^-1 r at the solution, if tracks and prior are true.
-    # The trace of a product of symmetric matrices is the sum of their products.
-    measured = 2 * jnp.sum(equations.weight, axis=1)
-    shared = jnp.sum(inverse * equations.squared, axis=(1, 2))
-    moved = jnp.sum(covariance * equations.information, axis=(1, 2))
-    return measured - 2 * shared + moved

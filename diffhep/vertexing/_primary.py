@@ -91,7 +91,7 @@ class FitPrimaryVertex(AbstractStage):
     beam_spot_length: float = eqx.field(static=True, default=45.0)
     """Longitudinal standard deviation of the beam spot, in mm."""
     num_steps: int = eqx.field(static=True, default=4)
-    """Steps of Gauss and Newton at the final temperature."""
+    """Steps at the final temperature."""
     adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
     """How the gradient crosses the fit."""
 

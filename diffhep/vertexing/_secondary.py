@@ -67,7 +67,7 @@ def fit_secondary_vertices(
     primary_covariance: Float[Array, "3 3"],
     cut: DisplacementCut,
     prior_width: Float[Array, ""],
-    num_steps: int = 3,
+    num_steps: int = 6,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> VertexFit:
     """One displaced vertex per jet, from the jet's displaced tracks.
@@ -85,7 +85,7 @@ def fit_secondary_vertices(
         cut: Which tracks are displaced.
         prior_width: Width of the prior about the primary vertex along the jet, in mm;
             across it is a tenth of that.
-        num_steps: Number of steps of Gauss and Newton.
+        num_steps: Number of steps.
         adjoint: How the gradient crosses the fit.
 
     Returns:
@@ -124,8 +124,8 @@ class FitSecondaryVertices(AbstractStage):
     """Significance over which the weight rises."""
     prior_width: Float[Array, ""] = eqx.field(default_factory=lambda: jnp.asarray(10.0))
     """Expected flight, in mm: width of the prior along the jet."""
-    num_steps: int = eqx.field(static=True, default=3)
-    """Steps of Gauss and Newton."""
+    num_steps: int = eqx.field(static=True, default=6)
+    """Steps of the fit."""
     adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
     """How the gradient crosses the fit."""
 
