@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
@@ -70,7 +71,10 @@ def build_pipeline(
         EstimateRatio.init(num_tags=NUM_TAGS, key=ratio_key),
     ]
     tail = tracks + _replicated(jets, replicas)
-    return Pipeline(simulation + _replicated(tail, hit_replicas))
+    pipeline = Pipeline(simulation + _replicated(tail, hit_replicas))
+    # JAX types a number that was written down more weakly than the result of a
+    # training step, and would compile everything again at the second step.
+    return jax.tree.map(lambda x: x.astype(x.dtype) if eqx.is_array(x) else x, pipeline)
 
 
 def _replicated(stages: list[AbstractStage], num: int) -> list[AbstractStage]:

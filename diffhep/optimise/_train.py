@@ -100,6 +100,9 @@ def train(
         )
     params = project(params, constraints)
     dynamic, static = eqx.partition(params, eqx.is_inexact_array)
+    # Weakly typed numbers would lose that at the first step, and the second step would
+    # be compiled anew.
+    dynamic = jax.tree.map(lambda x: x.astype(x.dtype), dynamic)
     state = TrainState(0, (), (dynamic, optimiser.init(dynamic)))
     mark = f"{fingerprint}:{_key_text(key)}"
     if checkpoint is not None:
