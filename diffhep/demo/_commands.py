@@ -21,6 +21,7 @@ from ._demo import (
 )
 from ._networks import train_networks
 from ._pipeline import build_pipeline
+from ._runtime import replicate
 from ._variants import replicated
 
 
@@ -84,7 +85,10 @@ def check_gradient_command(
     keys = list(jax.random.split(jax.random.key(config.seed), 4))
     analysis = make_analysis(setting.train, config)
     pipeline, _ = train_networks(
-        build_pipeline(replicas=1, num_jets=config.num_jets, key=keys[0]),
+        replicate(
+            build_pipeline(replicas=1, num_jets=config.num_jets, key=keys[0]),
+            setting.mesh,
+        ),
         setting.train.events,
         config,
         mesh=setting.mesh,

@@ -16,7 +16,6 @@ from jaxtyping import PRNGKeyArray
 from rich.console import Console
 from rich.table import Table
 
-from .._version import __version__
 from ..event import explain_status
 from ..generator import (
     Dataset,
@@ -31,10 +30,11 @@ from ._batches import deal
 from ._check import FixedRow, FreeRow
 from ._config import DemoConfig
 from ._everything import full_loss, train_everything
+from ._kept import hash_code, kept
 from ._measure import hard_bins, measure, measure_hard
 from ._networks import train_networks
 from ._pipeline import build_pipeline
-from ._runtime import cache_folder, device_mesh
+from ._runtime import cache_folder, device_mesh, replicate
 from ._table import compare_gradient
 from ._tunables import barrel_of
 
@@ -113,7 +113,7 @@ def prepare(config: DemoConfig, *, cache: Path | None, console: Console) -> Sett
     train, held_out = (
         eqx.tree_at(lambda d: d.events, half, deal(half.events)) for half in halves
     )
-    facts = [source, __version__, mesh.size, dataclasses.asdict(config)]
+    facts = [source, hash_code(), mesh.size, dataclasses.asdict(config)]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     folder = root / f"demo-{fingerprint}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,8 +150,9 @@ def solve(setting: Setting) -> Outcome:
     """
     config, mesh, console = setting.config, setting.mesh, setting.console
     keys = list(jax.random.split(jax.random.key(config.seed), 6))
-    start = build_pipeline(
-        replicas=config.replicas, num_jets=config.num_jets, key=keys[0]
+    start = replicate(
+        build_pipeline(replicas=config.replicas, num_jets=config.num_jets, key=keys[0]),
+        mesh,
     )
     console.print(start.describe(), highlight=False, soft_wrap=True)
     analysis = make_analysis(setting.train, config)
@@ -174,7 +175,10 @@ def solve(setting: Setting) -> Outcome:
         fingerprint=setting.fingerprint,
         key=keys[2],
     )
-    pairs = _evaluate(setting, before, after, analysis, key=keys[3])
+    pairs = kept(
+        setting.folder / "measurement.pickle",
+        lambda: _evaluate(setting, before, after, analysis, key=keys[3]),
+    )
     comparisons = {
         name: compare(
             *pair,
@@ -186,14 +190,16 @@ def solve(setting: Setting) -> Outcome:
         )
         for name, pair in pairs.items()
     }
-    loss = full_loss(before, setting.train.events, analysis, config, mesh)
-    rows = compare_gradient(
-        loss,
-        before,
-        num_batches=config.check_batches,
-        draws=config.replicas,
-        mesh=mesh,
-        key=keys[5],
+    rows = kept(
+        setting.folder / "gradient.pickle",
+        lambda: compare_gradient(
+            full_loss(before, setting.train.events, analysis, config, mesh),
+            before,
+            num_batches=config.check_batches,
+            draws=1,
+            mesh=mesh,
+            key=keys[5],
+        ),
     )
     return Outcome(
         before,

@@ -83,7 +83,7 @@ def train_networks(
     )
 
     result = train(
-        _NetworkLoss(tail, sample, config.pretrain_batch),
+        _NetworkLoss(tail, sample, config.pretrain_batch, mesh),
         networks(tail),
         optimiser=optax.adam(optax.cosine_decay_schedule(3e-3, config.pretrain_steps)),
         num_steps=config.pretrain_steps,
@@ -102,6 +102,7 @@ class _NetworkLoss(eqx.Module):
     tail: Pipeline
     sample: Event
     batch_size: int = eqx.field(static=True)
+    mesh: Mesh = eqx.field(static=True)
 
     def __call__(
         self, trained: list[eqx.Module], key: PRNGKeyArray, step: Array
@@ -115,6 +116,7 @@ class _NetworkLoss(eqx.Module):
             current,
             take(self.sample, chosen),
             block_size=self.batch_size,
+            mesh=self.mesh,
             key=key,
         )
         return cross_entropy(Sample(out))

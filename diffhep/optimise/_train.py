@@ -64,6 +64,10 @@ def train(
     Step number i draws its random numbers from `key` and i alone, so that a training
     that was interrupted goes on from its checkpoint to exactly the same end.
 
+    The parameters stay on the devices where they lie. For a loss that runs on a mesh,
+    let them lie on all of it from the beginning (`eqx.filter_shard`): they come out of
+    the first step so, and everything would be compiled again for the second.
+
     Args:
         loss: From parameters, random key and step number to a number. It is compiled
             here. Arrays that it closes over become constants of the compiled program:
@@ -137,11 +141,18 @@ def _resume(
         save_checkpoint(path, state, fingerprint=fingerprint)
         return state
     try:
-        return load_checkpoint(path, state.arrays, fingerprint=fingerprint)
+        loaded = load_checkpoint(path, state.arrays, fingerprint=fingerprint)
     except OtherCheckpointError:
         if not discard:
             raise
         return state
+    return loaded._replace(
+        arrays=jax.tree.map(
+            lambda x, like: jax.device_put(x, like.sharding) if like.committed else x,
+            loaded.arrays,
+            state.arrays,
+        )
+    )
 
 
 def _advance(problem: _Problem, state: TrainState) -> TrainState:

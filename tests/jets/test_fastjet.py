@@ -1,28 +1,52 @@
+import dataclasses
+
 import fastjet
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffhep.generator import (
+    GeneratorConfig,
+    generate_events,
+    load_events,
+    z_jets,
+    zh_nunubb,
+)
 from diffhep.jets import jets_from_history
 
 
-EVENTS, SLOTS = 200, 48
+EVENTS = 200
 
 
-@pytest.fixture(scope="module")
-def events(toys):
+@pytest.fixture(scope="module", params=["toys", "pythia"])
+def events(request, toys, tmp_path_factory):
+    if request.param == "pythia":
+        return _pythia(tmp_path_factory.mktemp("cache"))
     rng = np.random.default_rng(7)
-    mask = np.arange(SLOTS)[None] < rng.integers(2, SLOTS + 1, EVENTS)[:, None]
+    mask = np.arange(48)[None] < rng.integers(2, 49, EVENTS)[:, None]
     momentum = np.where(mask[..., None], toys.momenta(rng, mask.shape), np.nan)
     return jnp.asarray(momentum), jnp.asarray(mask)
+
+
+def _pythia(cache):
+    half = EVENTS // 2
+    signal = dataclasses.replace(zh_nunubb(num_tried=half), chunk_size=half // 2)
+    background = dataclasses.replace(
+        z_jets(num_tried=half), chunk_size=half // 2, keep_per_chunk=None
+    )
+    config = GeneratorConfig(name="jets", processes=(signal, background), seed=3)
+    source = generate_events(config, cache=cache, num_workers=2, progress=False)
+    events = load_events(source, capacity=96).events
+    assert events.log_weight.shape == (EVENTS,)
+    return events.particles.momentum, events.particles.mask
 
 
 @jax.jit
 @jax.vmap
 def _all_jets(history, momentum, mask):
     return jets_from_history(
-        history, momentum, mask, num_jets=SLOTS, threshold=0.0, width=1.0
+        history, momentum, mask, num_jets=len(mask), threshold=0.0, width=1.0
     )[0]
 
 
