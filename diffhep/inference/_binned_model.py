@@ -1,8 +1,9 @@
-"""The binned likelihood of a signal over a background, with two nuisance parameters.
+"""The binned likelihood of a signal over a background, with nuisance parameters.
 
 The parameters are one vector: the signal strength mu (1 is the prediction), then the
 nuisance parameters of the background's normalisation and of the jet energy scale, both
-in units of their constraint's standard deviation.
+in units of their constraint's standard deviation. Those of the templates' statistical
+error, one per bin, are eliminated in closed form.
 """
 
 from typing import NamedTuple, TypeVar
@@ -11,6 +12,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+from ._template_error import eliminate_factors
 
 
 _Tree = TypeVar("_Tree", bound=PyTree)
@@ -33,6 +36,9 @@ class BinnedModel(eqx.Module):
     """The same, down."""
     norm_width: Float[Array, ""]
     """Relative uncertainty of the background's normalisation (0.1 is 10 per cent)."""
+    relative_variance: Float[Array, " bins"] | None = None
+    """Square of the relative error of each bin's total yield at mu = 1, from the finite
+    number of simulated events. None: the templates are exact."""
     floor: float = eqx.field(static=True, default=1e-6)
     """Yield added to each bin, so that an empty bin has a likelihood and a bin that
     empties does so smoothly: below the floor a bin stops to matter."""
@@ -147,7 +153,8 @@ def negative_log_likelihood(
 ) -> Float[Array, ""]:
     """Minus the log-probability of the data: Poisson bins, Gaussian constraints.
 
-    In 64 bits wherever JAX has them.
+    At the best factors of the bins, if the templates have a statistical error. In 64
+    bits wherever JAX has them.
 
     Args:
         model: The model.
@@ -156,13 +163,15 @@ def negative_log_likelihood(
         data: Observed number of events per bin; need not be whole.
 
     Returns:
-        The negative logarithm, with all constants.
+        The negative logarithm, with all constants but those of the bins' factors.
     """
     model, parameters, data = widest((model, parameters, data))
     rate = expected_yields(model, parameters).rate
+    bins = eliminate_factors(rate, data, model.relative_variance)
+    rate = rate * bins.factor
     poisson = rate - data * jnp.log(rate) + jax.lax.lgamma(data + 1)
     constraint = parameters[1:] ** 2 / 2 + jnp.log(2 * jnp.pi) / 2
-    return jnp.sum(poisson) + jnp.sum(constraint)
+    return jnp.sum(poisson + bins.penalty) + jnp.sum(constraint)
 
 
 def likelihood_change(
@@ -184,10 +193,13 @@ def likelihood_change(
     Returns:
         The negative log-likelihood at `new` minus that at `old`.
     """
-    rate = expected_yields(model, old).rate
-    step = expected_yields(model, new).rate - rate
-    poisson = jnp.sum(step - data * jnp.log1p(step / rate))
-    return poisson + jnp.sum((new - old)[1:] * (new + old)[1:]) / 2
+    rates = [expected_yields(model, x).rate for x in (old, new)]
+    bins = [eliminate_factors(x, data, model.relative_variance) for x in rates]
+    rate = rates[0] * bins[0].factor
+    # Unless there are factors, exactly the difference of the two rates.
+    step = rates[1] * bins[1].factor - rate
+    poisson = step - data * jnp.log1p(step / rate) + bins[1].penalty - bins[0].penalty
+    return jnp.sum(poisson) + jnp.sum((new - old)[1:] * (new + old)[1:]) / 2
 
 
 def widest(tree: _Tree) -> _Tree:

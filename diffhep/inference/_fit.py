@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..numerics import SmallCholesky, inverse_spd, matvec, solve_optimality
 from ._binned_model import BinnedModel, expected_yields, likelihood_change, widest
+from ._template_error import eliminate_factors
 
 
 # Fractions of a Newton step that are tried, the longest first.
@@ -119,12 +120,15 @@ def _derivatives(
     parameters = _parameters(free, fixed)
     rate, first, second = expected_yields(model, parameters)
     constrained = jnp.asarray([0.0, 1.0, 1.0], rate.dtype)
-    excess = 1 - data / rate
+    bins = eliminate_factors(rate, data, model.relative_variance)
+    excess = bins.factor - data / rate
     slope = jnp.sum(first * excess[None, :], axis=1) + constrained * parameters
     outer = first[:, None, :] * first[None, :, :]
-    observed = outer * (data / rate**2)[None, None, :] + second * excess[None, None, :]
+    curvature = data / rate**2 + bins.slope
+    observed = outer * curvature[None, None, :] + second * excess[None, None, :]
     hessian = jnp.sum(observed, axis=-1) + jnp.diag(constrained)
-    fisher = jnp.sum(outer / rate[None, None, :], axis=-1) + jnp.diag(constrained)
+    expected = eliminate_factors(rate, rate, model.relative_variance).slope + 1 / rate
+    fisher = jnp.sum(outer * expected[None, None, :], axis=-1) + jnp.diag(constrained)
     if fixed is None:
         return slope, hessian, fisher
     return slope[1:], hessian[1:, 1:], fisher[1:, 1:]

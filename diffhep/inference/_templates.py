@@ -21,6 +21,11 @@ class Analysis(eqx.Module):
     yields: Float[Array, " 2"] | None = None
     """Expected events of background and of signal before any selection. What the
     weights of the sample add up to unless given: give it for a part of a data set."""
+    num_simulated: Float[Array, " 2"] | None = None
+    """Effective number of simulated events, (sum w)^2 / sum w^2, of background and of
+    signal, whose statistical error the templates bear. None: the templates are taken to
+    be exact. Of the whole data set, also where a sample is a part of it: a training
+    that takes the templates of its batches to be exact learns to empty bins."""
 
 
 class Contributions(eqx.Module):
@@ -94,6 +99,7 @@ def fill_templates(
     summed = jnp.tensordot(share, contributions.shares, axes=1)
     some = total > 0
     mean = summed / jnp.where(some, total, 1.0)[:, None, None]
+    variance = _variance_of_mean(share, contributions.shares[:, 0], analysis)
     if analysis.yields is None:
         # The derivative of the total is dropped: it is the mean of the scores, which
         # is zero in expectation and noise in a sample.
@@ -101,6 +107,12 @@ def fill_templates(
     else:
         yields = widest(analysis.yields)
     background, signal = yields[:, None, None] * mean
+    relative = None
+    if variance is not None:
+        absolute = jnp.sum(yields[:, None] ** 2 * variance, axis=0)
+        some = background[0] + signal[0] > 0
+        nominal = jnp.where(some, background[0] + signal[0], 1.0)
+        relative = jnp.where(some, absolute / nominal**2, 0.0)
     return BinnedModel(
         signal[0],
         signal[1],
@@ -109,7 +121,26 @@ def fill_templates(
         background[1],
         background[2],
         widest(analysis.norm_width),
+        relative,
     )
+
+
+def _variance_of_mean(
+    share: Float[Array, "2 entries"],
+    membership: Float[Array, "entries bins"],
+    analysis: Analysis,
+) -> Float[Array, "2 bins"] | None:
+    # Of sum(w f) / sum(w), as if the sample had the number of events of the analysis.
+    # Replicas of an event count as one: as if they were all the same. One more event
+    # is added to each bin: a bin in which none was found need not be empty.
+    if analysis.num_simulated is None:
+        return None
+    number = widest(analysis.num_simulated)[:, None]
+    # The square of a weight has the score of the weight itself.
+    square = share * jax.lax.stop_gradient(share)
+    total = jnp.sum(square, axis=1)[:, None]
+    spread = jnp.tensordot(square, membership**2, axes=1)
+    return (spread / jnp.where(total > 0, total, 1.0) + 1 / number) / number
 
 
 def templates(sample: Sample, analysis: Analysis) -> BinnedModel:

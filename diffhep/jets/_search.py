@@ -10,7 +10,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..event import MergeHistory
-from ..numerics import sanitise
+from ..numerics import sanitise, store
 from ._derivative import to_constituents
 from ._lanes import Settings, start
 from ._step import search
@@ -81,7 +81,7 @@ def sample_history(
     uniforms = jax.random.uniform(key, (slots,), momentum.dtype)
     # The gradient through the search is dropped: it is what the score is for.
     inputs = stop_gradient((alive_momentum(momentum, mask).T, radius, power, sharpness))
-    output = _sample_lanes(mask, uniforms, *inputs)
+    output = store(_sample_lanes(mask, uniforms, *inputs))
     keep, take, log_prob, to_momentum, *to_settings = output
     return MergeHistory(keep, take), log_prob, HistoryScore(to_momentum.T, *to_settings)
 

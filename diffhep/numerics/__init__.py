@@ -11,6 +11,7 @@ from ._linear import (
 )
 from ._masked import masked_sum as masked_sum, sanitise as sanitise
 from ._optimality import solve_optimality as solve_optimality
+from ._recompute import recompute as recompute, store as store
 from ._safe import (
     safe_norm as safe_norm,
     safe_sqrt as safe_sqrt,

@@ -7,6 +7,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
+from ._recompute import store
 from ._solver import AbstractSmallSolver
 
 
@@ -73,7 +74,7 @@ def _implicit(  # noqa: PLR0917 - custom_jvp takes positional arguments
 @_implicit.def_jvp
 def _implicit_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     _, optimality, _, args, _, solver = primals
-    root = _implicit(*primals)
+    root = store(_implicit(*primals))
     # Arguments without a tangent (integers, say) take no part in the derivative.
     tangent = tangents[3]
     missing = jax.tree.map(lambda t: t is None, tangent, is_leaf=lambda t: t is None)

@@ -8,6 +8,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..event import Event
+from ..numerics import recompute
 from ._pipeline import Pipeline
 
 
@@ -24,7 +25,7 @@ def run(
 
     The random numbers of an event depend on `key` and on its `index` alone: not on the
     batch, the block or the device that it falls into. In reverse mode each block is
-    computed again instead of stored.
+    computed again instead of stored, but for what a stage marks by `numerics.store`.
 
     Args:
         pipeline: The pipeline.
@@ -95,7 +96,7 @@ def map_events(
         filled = jax.tree.map(
             lambda x: jnp.reshape(x[place], (blocks, size, *x.shape[1:])), events
         )
-        again = jax.checkpoint(jax.vmap(one, in_axes=(None, 0, None)))
+        again = recompute(jax.vmap(one, in_axes=(None, 0, None)))
         results = jax.lax.map(lambda block: again(dynamic, block, key), filled)
         return jax.tree.map(
             lambda x: jnp.reshape(x, (-1, *x.shape[2:]))[:number], results

@@ -1,0 +1,41 @@
+"""Reverse mode that computes again instead of storing, but for what is costly."""
+
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+
+_Function = TypeVar("_Function", bound=Callable)
+_Tree = TypeVar("_Tree")
+_STORED = "diffhep: small and costly"
+
+
+def recompute(function: _Function) -> _Function:
+    """The function, whose intermediate results reverse mode computes again.
+
+    All but those marked by `store`. The memory of reverse mode is that of the arguments,
+    of what is stored, and of one call.
+
+    Args:
+        function: Any function of arrays.
+
+    Returns:
+        The same function.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(_STORED)
+    return jax.checkpoint(function, policy=policy)
+
+
+def store(tree: _Tree) -> _Tree:
+    """Mark results that are small but costly, the root of a search, say.
+
+    Args:
+        tree: Arrays.
+
+    Returns:
+        The same arrays, which `recompute` stores.
+    """
+    return jax.tree.map(functools.partial(checkpoint_name, name=_STORED), tree)
