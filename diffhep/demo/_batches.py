@@ -1,8 +1,9 @@
 """Which events go into a training step."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..event import Event
 
@@ -21,26 +22,43 @@ def take(events: Event, chosen: Int[Array, " chosen"]) -> Event:
 
 
 def draw_batch(
-    events: Event, num_signal: int, num_background: int, *, key: PRNGKeyArray
+    events: Event,
+    preference: Float[Array, " events"],
+    *,
+    num_each: int,
+    key: PRNGKeyArray,
 ) -> Event:
-    """A random part of a batch, with fixed numbers of both processes.
+    """A random part of a batch, as many events of signal as of background.
+
+    Importance sampling: an event that is drawn more often than another of its process
+    weighs less, so that every weighted mean has the same expectation. Events may be
+    drawn more than once.
 
     Args:
         events: A batch of events.
-        num_signal: How many of signal.
-        num_background: How many of background.
+        preference: How often to draw each event, relative to others of its process;
+            above zero.
+        num_each: How many events of each process.
         key: Random key.
 
     Returns:
         The events, dealt by multiplicity: see `deal`.
     """
     assert events.label is not None
-    label = events.label
-    # A random order within each process: the smallest random numbers are chosen.
-    rank = jax.random.uniform(key, label.shape)
-    signal = jnp.argsort(jnp.where(label > 0.5, rank, 2.0))[:num_signal]
-    background = jnp.argsort(jnp.where(label > 0.5, 2.0, rank))[:num_background]
-    return deal(take(events, jnp.concatenate([signal, background])))
+    chosen, shares = [], []
+    keys = jax.random.split(key)
+    for process, part in enumerate(keys):
+        share = jnp.where(jnp.round(events.label) == process, preference, 0.0)
+        share = share / jnp.sum(share)
+        some = jax.random.choice(part, share.shape[0], (num_each,), p=share)
+        chosen.append(some)
+        shares.append(share[some])
+    batch = take(events, jnp.concatenate(chosen))
+    log_share = jnp.log(num_each * jnp.concatenate(shares))
+    # Not `replace`, which is for one event and checks its shapes.
+    return deal(
+        eqx.tree_at(lambda e: e.log_weight, batch, batch.log_weight - log_share)
+    )
 
 
 def deal(events: Event) -> Event:

@@ -12,17 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 from rich.table import Table
 
-from ..event import explain_status
-from ..generator import (
-    Dataset,
-    generate_events,
-    load_events,
-    split_halves,
-)
+from ..event import Event, explain_status
+from ..generator import Dataset, generate_events, load_events, split_halves
 from ..geometry import detector_price
 from ..inference import Analysis, Comparison, Contributions, SoftBins, compare
 from ..pipeline import Pipeline
@@ -40,6 +35,9 @@ from ._tunables import barrel_of
 
 
 HARD = "hard cuts"
+
+
+_Pair = tuple[Contributions, Contributions]
 
 
 class Setting(NamedTuple):
@@ -66,7 +64,7 @@ class Outcome(NamedTuple):
     trajectory: list[dict[str, Any]]
     comparisons: dict[str, Comparison]
     """By name of the evaluation."""
-    contributions: dict[str, tuple[Contributions, Contributions]]
+    contributions: dict[str, _Pair]
     """The same evaluations' entries, before and after."""
     rows: list[FreeRow]
     """The gradient before the second training, beside finite differences."""
@@ -130,13 +128,31 @@ def make_analysis(dataset: Dataset, config: DemoConfig) -> Analysis:
     Returns:
         The analysis.
     """
-    weight = np.exp(np.asarray(dataset.events.log_weight))
-    signal = np.asarray(dataset.events.label) > 0.5
-    yields = jnp.asarray([weight[~signal].sum(), weight[signal].sum()])
+    yields = jnp.asarray([part.sum() for part in _weights(dataset)])
     # In log(p1 / p0): the background is a thousand times the signal, so that the bins
     # that decide lie far up.
-    bins = SoftBins.uniform(config.num_bins, low=-4.0, high=8.0)
-    return Analysis(bins, yields=yields)
+    bins = SoftBins.uniform(config.num_bins, low=-2.0, high=6.0)
+    one_event = yields[0] / effective_number(dataset)[0]
+    return Analysis(bins, yields=yields, least_background=one_event)
+
+
+def effective_number(dataset: Dataset) -> Float[Array, " 2"]:
+    """How many events of equal weight are worth as much as those of a data set.
+
+    Args:
+        dataset: The events.
+
+    Returns:
+        (sum w)^2 / sum w^2 of background and of signal.
+    """
+    parts = _weights(dataset)
+    return jnp.asarray([part.sum() ** 2 / (part**2).sum() for part in parts])
+
+
+def _weights(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    weight = np.exp(np.asarray(dataset.events.log_weight))
+    signal = np.asarray(dataset.events.label) > 0.5
+    return weight[~signal], weight[signal]
 
 
 def solve(setting: Setting) -> Outcome:
@@ -149,7 +165,7 @@ def solve(setting: Setting) -> Outcome:
         Everything that the report shows.
     """
     config, mesh, console = setting.config, setting.mesh, setting.console
-    keys = list(jax.random.split(jax.random.key(config.seed), 6))
+    keys = list(jax.random.split(jax.random.key(config.seed), 7))
     start = replicate(
         build_pipeline(replicas=config.replicas, num_jets=config.num_jets, key=keys[0]),
         mesh,
@@ -165,12 +181,13 @@ def solve(setting: Setting) -> Outcome:
         fingerprint=setting.fingerprint,
         key=keys[1],
     )
+    loss = full_loss(
+        before, setting.train.events, analysis, config, mesh=mesh, key=keys[6]
+    )
     after, result, trajectory = train_everything(
+        loss,
         before,
-        setting.train.events,
-        analysis,
         config,
-        mesh=mesh,
         checkpoint=setting.folder / "everything.ckpt",
         fingerprint=setting.fingerprint,
         key=keys[2],
@@ -179,21 +196,11 @@ def solve(setting: Setting) -> Outcome:
         setting.folder / "measurement.pickle",
         lambda: _evaluate(setting, before, after, analysis, key=keys[3]),
     )
-    comparisons = {
-        name: compare(
-            *pair,
-            eqx.tree_at(lambda a: a.bins, analysis, hard_bins(analysis))
-            if name.endswith(HARD)
-            else analysis,
-            num_draws=400,
-            key=keys[4],
-        )
-        for name, pair in pairs.items()
-    }
+    comparisons = _compare(pairs, analysis, setting.held_out, key=keys[4])
     rows = kept(
         setting.folder / "gradient.pickle",
         lambda: compare_gradient(
-            full_loss(before, setting.train.events, analysis, config, mesh),
+            loss,
             before,
             num_batches=config.check_batches,
             draws=1,
@@ -214,6 +221,27 @@ def solve(setting: Setting) -> Outcome:
     )
 
 
+def _compare(
+    pairs: dict[str, _Pair],
+    analysis: Analysis,
+    dataset: Dataset,
+    *,
+    key: PRNGKeyArray,
+) -> dict[str, Comparison]:
+    cut = dataclasses.replace(analysis, bins=hard_bins(analysis))
+    number = effective_number(dataset)
+    analyses = {name: cut if name.endswith(HARD) else analysis for name in pairs}
+    comparisons = {
+        name: compare(*pair, analyses[name], num_draws=400, key=key)
+        for name, pair in pairs.items()
+    }
+    # What these few simulated events support: their own statistical error counted in.
+    real = dataclasses.replace(cut, num_simulated=number, least_background=None)
+    pair = pairs[f"held-out half, {HARD}"]
+    name = f"held-out half, {HARD}, with the simulation's error as a nuisance"
+    return comparisons | {name: compare(*pair, real, num_draws=400, key=key)}
+
+
 def _evaluate(
     setting: Setting,
     before: Pipeline,
@@ -221,42 +249,39 @@ def _evaluate(
     analysis: Analysis,
     *,
     key: PRNGKeyArray,
-) -> dict[str, tuple[Contributions, Contributions]]:
+) -> dict[str, _Pair]:
     mesh, draws = setting.mesh, setting.config.measure_draws
-    samples = {
-        "training half": setting.train.events,
-        "held-out half": setting.held_out.events,
-    }
-    found = {}
-    for name, events in samples.items():
-        soft, hard = (
-            [
-                measure(
-                    pipeline,
-                    events,
-                    analysis,
-                    draws=draws,
-                    mesh=mesh,
-                    description=f"measuring the {name}, {when}",
-                    key=key,
-                )
-                for pipeline, when in ((before, "before"), (after, "after"))
-            ],
-            [
-                measure_hard(
-                    pipeline,
-                    events,
-                    analysis,
-                    mesh=mesh,
-                    description=f"measuring the {name}, {when}, hard",
-                    key=key,
-                )
-                for pipeline, when in ((before, "before"), (after, "after"))
-            ],
+    held_out = setting.held_out.events
+
+    def soft(name: str, events: Event, draws: int) -> _Pair:
+        def one(pipeline: Pipeline, when: str) -> Contributions:
+            return measure(
+                pipeline,
+                events,
+                analysis,
+                draws=draws,
+                mesh=mesh,
+                description=f"measuring the {name}, {when}",
+                key=key,
+            )
+
+        return one(before, "before"), one(after, "after")
+
+    def hard(pipeline: Pipeline, when: str) -> Contributions:
+        return measure_hard(
+            pipeline,
+            held_out,
+            analysis,
+            mesh=mesh,
+            description=f"measuring the held-out half, {when}, hard",
+            key=key,
         )
-        found[f"{name}, soft"] = (soft[0], soft[1])
-        found[f"{name}, {HARD}"] = (hard[0], hard[1])
-    return found
+
+    return {
+        "training half, soft": soft("training half", setting.train.events, 1),
+        "held-out half, soft": soft("held-out half", held_out, draws),
+        f"held-out half, {HARD}": (hard(before, "before"), hard(after, "after")),
+    }
 
 
 def verdict(comparison: Comparison) -> str:

@@ -20,34 +20,28 @@ from ..optimise import TrainResult, scale_updates, train
 from ..pipeline import Pipeline, Sample, run
 from ._batches import draw_batch
 from ._config import DemoConfig
+from ._forward import reconstruct
 from ._pipeline import KEEP
 from ._tunables import TUNABLES, barrel_of
 
 
 def train_everything(
+    loss: "FullLoss",
     pipeline: Pipeline,
-    events: Event,
-    analysis: Analysis,
     config: DemoConfig,
     *,
     names: Sequence[str] = tuple(TUNABLES),
-    mesh: Mesh,
     checkpoint: Path,
     fingerprint: str,
     key: PRNGKeyArray,
 ) -> tuple[Pipeline, TrainResult, list[dict[str, Any]]]:
     """The pipeline with everything tuned on the uncertainty and the price at once.
 
-    The objective is log(uncertainty) + price_weight log2(price), the price relative to
-    that at the start.
-
     Args:
-        pipeline: The pipeline.
-        events: Training events.
-        analysis: How they are turned into a measurement.
-        config: Steps, sizes and rates.
+        loss: The objective.
+        pipeline: The pipeline at the start.
+        config: Steps and rates.
         names: Which of `TUNABLES` to move.
-        mesh: Devices to spread the events over.
         checkpoint: File to go on from after an interruption.
         fingerprint: What distinguishes this training from others.
         key: Random key.
@@ -64,7 +58,7 @@ def train_everything(
     ]
     record = Trajectory(checkpoint.with_suffix(".jsonl"))
     result = train(
-        full_loss(pipeline, events, analysis, config, mesh),
+        loss,
         pipeline,
         optimiser=optax.chain(
             optax.adam(rate), scale_updates(pipeline, scales, default=0.0)
@@ -87,9 +81,14 @@ def full_loss(
     events: Event,
     analysis: Analysis,
     config: DemoConfig,
+    *,
     mesh: Mesh,
+    key: PRNGKeyArray,
 ) -> "FullLoss":
     """The objective of the second training.
+
+    Its batches prefer events that look like signal to the networks at the start: few
+    of the background do, and they decide.
 
     Args:
         pipeline: The pipeline at the start, whose price is the unit.
@@ -97,18 +96,35 @@ def full_loss(
         analysis: How they are turned into a measurement.
         config: Batch size and weight of the price.
         mesh: Devices to spread the events over.
+        key: Random key.
 
     Returns:
         The loss of a random batch.
     """
+    out = reconstruct(
+        pipeline,
+        events,
+        keep=("log_ratio",),
+        mesh=mesh,
+        description="looking for events to prefer",
+        key=key,
+    )
+    assert out.log_ratio is not None
+    # A floor, so that no weight is more than ten times another.
+    preference = 0.1 + 0.9 * jax.nn.sigmoid(out.log_ratio[:, 0])
+    weight = jnp.exp(events.log_weight - jnp.max(events.log_weight))
     price = detector_price(barrel_of(pipeline))
-    return FullLoss(events, analysis, price, config, mesh)
+    return FullLoss(events, preference * weight, analysis, price, config, mesh)
 
 
 class FullLoss(eqx.Module):
-    """log(uncertainty) + price_weight log2(price) of a random batch."""
+    """log(uncertainty) + price_weight log2(price) of a random batch.
+
+    The price is relative to that at the start.
+    """
 
     events: Event
+    preference: Float[Array, " events"]
     analysis: Analysis
     start_price: Float[Array, ""]
     config: DemoConfig = eqx.field(static=True)
@@ -149,8 +165,12 @@ class FullLoss(eqx.Module):
         Returns:
             A batch, half of it signal.
         """
-        half = self.config.batch_events // 2
-        return draw_batch(self.events, half, half, key=jax.random.split(key)[0])
+        return draw_batch(
+            self.events,
+            self.preference,
+            num_each=self.config.batch_events // 2,
+            key=jax.random.split(key)[0],
+        )
 
 
 class Trajectory:

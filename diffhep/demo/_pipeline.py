@@ -67,7 +67,8 @@ def build_pipeline(
         ),
         FitSecondaryVertices(),
         TagJets.init(num_tags=NUM_TAGS, key=tag_key),
-        SelectEvents(),
+        # Well above the generator's cut on the same quantity.
+        SelectEvents(cut=jnp.asarray(180.0)),
         EstimateRatio.init(num_tags=NUM_TAGS, key=ratio_key),
     ]
     tail = tracks + _replicated(jets, replicas)

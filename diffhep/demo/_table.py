@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
+from ..event import Event
 from ..inference import sample_uncertainty
 from ..optimise import progress_bar, value_and_gradient
 from ..pipeline import Pipeline, Sample
@@ -45,16 +46,13 @@ def compare_gradient(
         One row per parameter.
     """
 
-    def log_uncertainty(pipeline: Pipeline, batch_key: PRNGKeyArray) -> float:
+    def log_uncertainty(
+        pipeline: Pipeline, batch: Event, batch_key: PRNGKeyArray
+    ) -> float:
         out = reconstruct(
-            pipeline,
-            loss.batch(batch_key),
-            keep=KEEP,
-            draws=draws,
-            mesh=mesh,
-            key=batch_key,
+            pipeline, batch, keep=KEEP, draws=draws, mesh=mesh, key=batch_key
         )
-        return float(jnp.log(sample_uncertainty(Sample(out), loss.analysis)))
+        return float(jnp.log(_uncertainty(Sample(out), loss.analysis)))
 
     # The price is a function of its own, without choices.
     price_gradient = eqx.filter_grad(loss.price_term)(pipeline)
@@ -65,12 +63,15 @@ def compare_gradient(
             step = jnp.asarray(number)
             _, gradient = value_and_gradient(loss, pipeline, key=key, step=step)
             batch_key = jax.random.fold_in(key, step)
+            batch = _batch(loss, batch_key)
             for column, probe in enumerate(PROBES.values()):
                 price = probe.read_gradient(price_gradient)
                 slope = probe.read_gradient(gradient) - price
                 gradients[number, column] = float(slope)
                 up, down = (
-                    log_uncertainty(probe.shift(pipeline, s * probe.step), batch_key)
+                    log_uncertainty(
+                        probe.shift(pipeline, s * probe.step), batch, batch_key
+                    )
                     for s in (1, -1)
                 )
                 differences[number, column] = (up - down) / (2 * probe.step)
@@ -90,6 +91,14 @@ def compare_gradient(
             )
         )
     return rows
+
+
+_uncertainty = eqx.filter_jit(sample_uncertainty)
+
+
+@eqx.filter_jit
+def _batch(loss: FullLoss, key: PRNGKeyArray) -> Event:
+    return loss.batch(key)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:

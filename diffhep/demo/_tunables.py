@@ -47,7 +47,7 @@ TUNABLES: dict[str, Tunable] = {
     ),
     "jet radius": Tunable(lambda p: stage(p, "ClusterJets").radius, 0.5, Box(0.2, 1.2)),
     "missing-momentum cut": Tunable(
-        lambda p: stage(p, "SelectEvents").cut, 50.0, Box(60.0, 300.0)
+        lambda p: stage(p, "SelectEvents").cut, 50.0, Box(160.0, 300.0)
     ),
     "tagger": Tunable(lambda p: stage(p, "TagJets").network, 0.05),
     "pair score": Tunable(lambda p: stage(p, "EstimateRatio").score, 0.2),

@@ -21,11 +21,14 @@ class Analysis(eqx.Module):
     yields: Float[Array, " 2"] | None = None
     """Expected events of background and of signal before any selection. What the
     weights of the sample add up to unless given: give it for a part of a data set."""
+    least_background: Float[Array, ""] | None = None
+    """Expected background that is added to each bin. That of about one simulated event
+    keeps a bin in which none happened to be found from being taken as free of
+    background, which a training would exploit."""
     num_simulated: Float[Array, " 2"] | None = None
     """Effective number of simulated events, (sum w)^2 / sum w^2, of background and of
     signal, whose statistical error the templates bear. None: the templates are taken to
-    be exact. Of the whole data set, also where a sample is a part of it: a training
-    that takes the templates of its batches to be exact learns to empty bins."""
+    be exact. Of the whole data set, also where a sample is a part of it."""
 
 
 class Contributions(eqx.Module):
@@ -107,6 +110,8 @@ def fill_templates(
     else:
         yields = widest(analysis.yields)
     background, signal = yields[:, None, None] * mean
+    if analysis.least_background is not None:
+        background = background + widest(analysis.least_background)
     relative = None
     if variance is not None:
         absolute = jnp.sum(yields[:, None] ** 2 * variance, axis=0)

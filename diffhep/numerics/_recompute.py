@@ -8,16 +8,16 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 
-_Function = TypeVar("_Function", bound=Callable)
+_Result = TypeVar("_Result")
 _Tree = TypeVar("_Tree")
 _STORED = "diffhep: small and costly"
 
 
-def recompute(function: _Function) -> _Function:
+def recompute(function: Callable[..., _Result]) -> Callable[..., _Result]:
     """The function, whose intermediate results reverse mode computes again.
 
-    All but those marked by `store`. The memory of reverse mode is that of the arguments,
-    of what is stored, and of one call.
+    All but those marked by `store`. Reverse mode needs memory for the arguments, for
+    what is stored, and for one call.
 
     Args:
         function: Any function of arrays.

@@ -199,3 +199,12 @@ def test_the_score_of_a_variance_is_counted_once():
             total**2 / 200 * np.mean((square - square.mean(axis=0)) * score, axis=0)
         )
     assert np.allclose(found, wanted)
+
+
+def test_least_background_is_added_to_each_bin_and_variation():
+    sample, bins = _sample(400), _analysis(200).bins
+    bare = templates(sample, Analysis(bins))
+    more = templates(sample, Analysis(bins, least_background=jnp.asarray(4.5)))
+    for name in ("background", "background_up", "background_down"):
+        assert np.allclose(getattr(more, name), getattr(bare, name) + 4.5, rtol=1e-12)
+    assert np.array_equal(more.signal, bare.signal)
