@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from diffhep.demo import build_pipeline, cache_folder
+from diffhep.demo import build_pipeline, configure_jax, device_mesh
 from diffhep.generator import toy_events
 from diffhep.pipeline import Sample, run, weighted_mean
 
@@ -25,7 +25,7 @@ from ._harness import QUICK, Row, report, seconds
 
 NUM_EVENTS = 64 if QUICK else 512
 REPEATS = 2 if QUICK else 5
-REPLICAS = 4
+REPLICAS = 2
 BLOCK_SIZE = 32
 MODES = ("forward", "gradient")
 
@@ -37,16 +37,12 @@ def _peak_memory() -> float:
 
 
 def _measure(mode: str) -> dict[str, float]:
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    if QUICK:
-        folder = str(cache_folder(None) / "compiled")
-        jax.config.update("jax_compilation_cache_dir", folder)
+    configure_jax(None)
+    if not QUICK:
+        jax.config.update("jax_compilation_cache_dir", None)
     pipeline = build_pipeline(replicas=REPLICAS, key=jax.random.key(0))
     events = toy_events(NUM_EVENTS, key=jax.random.key(1))
-    number = len(jax.devices())
-    auto = (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((number,), ("events",), axis_types=auto)
+    mesh = device_mesh()
 
     def loss(pipeline, events, key):
         kept = run(

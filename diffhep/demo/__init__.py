@@ -16,9 +16,12 @@ from ._forward import reconstruct as reconstruct
 from ._measure import measure as measure, measure_hard as measure_hard
 from ._pipeline import KEEP as KEEP, build_pipeline as build_pipeline
 from ._probes import PROBES as PROBES, Probe as Probe
-from ._runtime import cache_folder as cache_folder, configure_jax as configure_jax
+from ._runtime import (
+    cache_folder as cache_folder,
+    configure_jax as configure_jax,
+    device_mesh as device_mesh,
+)
 from ._variants import (
-    replicated as replicated,
     with_estimator as with_estimator,
     without_replicas as without_replicas,
 )

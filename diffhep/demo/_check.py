@@ -78,6 +78,11 @@ class FreeRow(NamedTuple):
         """Standard error of the comparison over the size of the derivative."""
         return self.deviation_error / abs(self.difference or np.nan)
 
+    @property
+    def times_for_tenth(self) -> float:
+        """How many times the events a relative error of 10 % would need."""
+        return (self.relative_error / 0.1) ** 2
+
 
 def check_fixed(
     pipeline: Pipeline,

@@ -4,13 +4,21 @@ import json
 import os
 from pathlib import Path
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 from rich.console import Console
 
+from ..event import Event
 from ..generator import thin_strata
+from ..inference import Analysis
+from ..pipeline import Pipeline
+from ._batches import draw_batch
 from ._check import FixedRow, FreeRow, check_fixed, check_free
 from ._config import DemoConfig
 from ._demo import (
+    Setting,
     load,
     make_analysis,
     prepare,
@@ -19,10 +27,10 @@ from ._demo import (
     print_outcome,
     solve,
 )
+from ._everything import full_loss
 from ._networks import train_networks
 from ._pipeline import build_pipeline
 from ._runtime import replicate
-from ._variants import replicated
 
 
 def generate_command(config: DemoConfig, *, cache: Path | None) -> int:
@@ -86,7 +94,9 @@ def check_gradient_command(
     analysis = make_analysis(setting.train, config)
     pipeline, _ = train_networks(
         replicate(
-            build_pipeline(replicas=1, num_jets=config.num_jets, key=keys[0]),
+            build_pipeline(
+                replicas=config.replicas, num_jets=config.num_jets, key=keys[0]
+            ),
             setting.mesh,
         ),
         setting.train.events,
@@ -97,19 +107,13 @@ def check_gradient_command(
         key=keys[1],
     )
     size = setting.mesh.size
-    strata = len(setting.train.strata)
     few = thin_strata(setting.train, num_events=16, multiple=size).events
-    many = thin_strata(
-        setting.train, num_events=-(-num_events // strata), multiple=size
-    ).events
+    many = _preferred(setting, pipeline, analysis, num_events, key=keys[3])
     with console.status("outcomes held fixed"):
         fixed = check_fixed(pipeline, few, analysis=analysis, key=keys[2])
-    # One level of replicas around everything that is drawn: each choice has its
-    # leave-one-out baseline.
-    free_pipeline = replicated(pipeline, "DetectHits", config.replicas)
     with console.status("choices free"):
         free = check_free(
-            free_pipeline, many, analysis=analysis, mesh=setting.mesh, key=keys[3]
+            pipeline, many, analysis=analysis, mesh=setting.mesh, key=keys[3]
         )
     print_fixed(console, fixed)
     print_free(console, free)
@@ -120,6 +124,30 @@ def check_gradient_command(
         console.print(f"FAILED: {sentence}", highlight=False)
     console.print("The gradient disagrees." if wrong else "The gradient agrees.")
     return 1 if wrong else 0
+
+
+def _preferred(
+    setting: Setting,
+    pipeline: Pipeline,
+    analysis: Analysis,
+    num_events: int,
+    *,
+    key: PRNGKeyArray,
+) -> Event:
+    # Those that decide, as in the training. One drawn twice is simulated twice.
+    sample = full_loss(
+        pipeline,
+        setting.train.events,
+        analysis,
+        setting.config,
+        mesh=setting.mesh,
+        key=key,
+    )
+    half = -(-num_events // (2 * setting.mesh.size)) * setting.mesh.size
+    events = draw_batch(sample.events, sample.preference, num_each=half, key=key)
+    return eqx.tree_at(
+        lambda e: e.index, events, jnp.arange(2 * half, dtype=events.index.dtype)
+    )
 
 
 def disagreements(fixed: list[FixedRow], free: list[FreeRow]) -> list[str]:

@@ -18,15 +18,15 @@ class DemoConfig:
     """Particle slots of an event."""
     num_jets: int = 6
     """Jet slots of an event."""
-    replicas: int = 4
-    """Clusterings drawn on each event."""
+    replicas: int = 2
+    """How many times found hits and clusterings are drawn on each event."""
     num_bins: int = 10
     """Bins of the likelihood ratio's histogram."""
-    pretrain_steps: int = 300
+    pretrain_steps: int = 200
     """Adam steps of the networks alone, on the cross-entropy."""
     pretrain_batch: int = 512
     """Events of each such step."""
-    num_steps: int = 30
+    num_steps: int = 20
     """Adam steps of everything at once, on the uncertainty and the price."""
     batch_events: int = 512
     """Events of each such step."""
@@ -34,9 +34,9 @@ class DemoConfig:
     """Adam's rate; a step is this times the parameter's own scale."""
     price_weight: float = 0.2
     """How many e-folds of the uncertainty one doubling of the price is worth."""
-    measure_draws: int = 2
+    measure_draws: int = 1
     """Draws of each event in the measurement before and after."""
-    check_batches: int = 4
+    check_batches: int = 3
     """Batches of the gradient table in the report."""
 
     def __post_init__(self):

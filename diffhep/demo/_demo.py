@@ -363,7 +363,7 @@ def print_free(console: Console, rows: Sequence[FreeRow]) -> None:
     """
     table = Table(title="d log sigma(mu) / d parameter, choices free (score function)")
     names = ("parameter", "value", "gradient", "finite differences", "difference")
-    for name in (*names, "in s.e.", "s.e. / derivative"):
+    for name in (*names, "in s.e.", "s.e. / derivative", "events for 10 %"):
         table.add_column(name, justify="left" if name == "parameter" else "right")
     for row in rows:
         table.add_row(
@@ -374,5 +374,6 @@ def print_free(console: Console, rows: Sequence[FreeRow]) -> None:
             f"{row.deviation:+.2g} +- {row.deviation_error:.1g}",
             f"{row.pull:+.1f}",
             f"{100 * row.relative_error:.0f} %",
+            f"{row.times_for_tenth:.3g} x",
         )
     console.print(table)

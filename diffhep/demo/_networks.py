@@ -69,7 +69,6 @@ def train_networks(
         pipeline,
         events,
         keep=RECONSTRUCTED,
-        draws=2,
         mesh=mesh,
         description="reconstructing the training events",
         key=run_key,

@@ -22,8 +22,7 @@ KEEP = ("log_ratio", "pass_weight", "label")
 def build_pipeline(
     *,
     barrel: Barrel | None = None,
-    replicas: int = 4,
-    hit_replicas: int = 1,
+    replicas: int = 2,
     num_jets: int = 6,
     estimator: AbstractSampler | None = None,
     key: PRNGKeyArray,
@@ -32,8 +31,8 @@ def build_pipeline(
 
     Args:
         barrel: The detector; the default layout unless given.
-        replicas: Clusterings of each event; 1 for no replicas.
-        hit_replicas: Patterns of found hits of each event; 1 for no replicas.
+        replicas: How many times everything is drawn on each event, found hits and
+            clusterings: the leave-one-out baselines of the gradient. 1 for no replicas.
         num_jets: Jet slots.
         estimator: How gradients cross found hits and clusterings; `Score()` unless
             given.
@@ -50,14 +49,12 @@ def build_pipeline(
         SimulateHits(),
         MeasureTowers(),
     ]
-    tracks: list[AbstractStage] = [
+    drawn: list[AbstractStage] = [
         DetectHits(estimator=estimator),
         FitTracks(),
         FitPrimaryVertex(),
         CollectConstituents(),
         MeasureMissingMomentum(),
-    ]
-    jets: list[AbstractStage] = [
         ClusterJets(
             radius=jnp.asarray(0.5),
             power=jnp.asarray(-1.0),
@@ -71,12 +68,9 @@ def build_pipeline(
         SelectEvents(cut=jnp.asarray(180.0)),
         EstimateRatio.init(num_tags=NUM_TAGS, key=ratio_key),
     ]
-    tail = tracks + _replicated(jets, replicas)
-    pipeline = Pipeline(simulation + _replicated(tail, hit_replicas))
+    if replicas > 1:
+        drawn = [Replicate.around(drawn, num=replicas)]
+    pipeline = Pipeline(simulation + drawn)
     # JAX types a number that was written down more weakly than the result of a
     # training step, and would compile everything again at the second step.
     return jax.tree.map(lambda x: x.astype(x.dtype) if eqx.is_array(x) else x, pipeline)
-
-
-def _replicated(stages: list[AbstractStage], num: int) -> list[AbstractStage]:
-    return stages if num == 1 else [Replicate.around(stages, num=num)]

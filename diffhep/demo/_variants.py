@@ -40,30 +40,5 @@ def without_replicas(pipeline: Pipeline, *, inputs: tuple[str, ...] = ()) -> Pip
     return Pipeline(_flatten(pipeline), inputs=pipeline.inputs | set(inputs))
 
 
-def replicated(
-    pipeline: Pipeline, first: str, num: int, *, last: str | None = None
-) -> Pipeline:
-    """The pipeline with replicas of the stages from `first` on, and no others.
-
-    Args:
-        pipeline: A pipeline.
-        first: Name of the first stage to draw several times.
-        num: How many times.
-        last: Name of the last stage to keep; all unless given.
-
-    Returns:
-        A pipeline of the same stages, up to `last`.
-    """
-    stages = _flatten(pipeline)
-    names = [type(stage).__name__ for stage in stages]
-    if last is not None:
-        stages = stages[: names.index(last) + 1]
-    start = names.index(first)
-    head, tail = stages[:start], stages[start:]
-    if num > 1:
-        tail = [Replicate.around(tail, num=num)]
-    return Pipeline(head + tail, inputs=pipeline.inputs)
-
-
 def _flatten(pipeline: Pipeline) -> list[AbstractStage]:
     return [stage for _, stage in pipeline.walk() if not isinstance(stage, Replicate)]

@@ -112,7 +112,7 @@ def z_jets(*, num_tried: int = 9600) -> Process:
     Pythia's leading-order cross-section at 14 TeV, 37.0 +- 0.1 pb, includes the
     branching fraction of Z to neutrinos: 185.3 +- 0.7 pb with all decays open, a ratio
     of 0.200 +- 0.001. Further jets, and with them most b and c quarks, come from the
-    parton shower. All events with a b or c hadron are kept, and under half of the
+    parton shower. All events with a b or c hadron are kept, and a third of the
     others, whose weight makes up for it.
 
     Args:
@@ -134,7 +134,7 @@ def z_jets(*, num_tried: int = 9600) -> Process:
         ),
         num_tried=num_tried,
         chunk_size=800,
-        keep_per_chunk=(800, 800, 400),
+        keep_per_chunk=(800, 800, 250),
     )
 
 
