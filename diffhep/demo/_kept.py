@@ -27,10 +27,7 @@ def kept(path: Path, make: Callable[[], _Result]) -> _Result:
         The result.
     """
     try:
-        stored = pickle.loads(path.read_bytes())
-        return jax.tree.map(
-            lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, stored
-        )
+        return _with_arrays(pickle.loads(path.read_bytes()))
     # Missing, damaged, or from another version: a pickle may raise anything.
     except Exception:
         pass
@@ -42,7 +39,14 @@ def kept(path: Path, make: Callable[[], _Result]) -> _Result:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return result
+    # As it will come from the file: JAX sorts the names in a dictionary.
+    return _with_arrays(plain)
+
+
+def _with_arrays(tree: _Result) -> _Result:
+    return jax.tree.map(
+        lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree
+    )
 
 
 def hash_code() -> str:

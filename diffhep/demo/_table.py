@@ -63,7 +63,9 @@ def compare_gradient(
             step = jnp.asarray(number)
             _, gradient = value_and_gradient(loss, pipeline, key=key, step=step)
             batch_key = jax.random.fold_in(key, step)
-            batch = _batch(loss, batch_key)
+            # Like the data set it lies on no device in particular: for arrays that lie
+            # elsewhere the program would be compiled again.
+            batch = jax.tree.map(jnp.asarray, jax.device_get(_batch(loss, batch_key)))
             for column, probe in enumerate(PROBES.values()):
                 price = probe.read_gradient(price_gradient)
                 slope = probe.read_gradient(gradient) - price

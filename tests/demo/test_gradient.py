@@ -96,6 +96,20 @@ def test_without_the_score_the_check_fails():
     assert abs(bad.pull) > 4, bad
 
 
+def test_full_derivative_of_the_whole_chain():
+    names = (
+        "radius of layer 1",
+        "azimuthal pitch of layer 1",
+        "efficiency of layer 1",
+        "jet radius",
+    )
+    events = toy_events(256, capacity=CAPACITY, key=jax.random.key(5))
+    chain = build_pipeline(replicas=4, num_jets=4, key=jax.random.key(1))
+    for row in check_free(chain, events, names=names, analysis=ANALYSIS, key=KEY):
+        assert abs(row.pull) < 4, row
+        assert row.deviation_error > 0, row
+
+
 def test_probes_move_every_copy_of_a_parameter(pipeline):
     for name, probe in PROBES.items():
         moved = probe.shift(pipeline, jnp.asarray(1e-3))
