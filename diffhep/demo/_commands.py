@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import equinox as eqx
@@ -187,4 +188,5 @@ def _write_json(path: Path, fixed: list[FixedRow], free: list[FreeRow]) -> None:
 
 
 def _console() -> Console:
-    return Console()
+    # In a file or a log a table is as wide as it needs to be.
+    return Console(width=None if sys.stdout.isatty() else 160)

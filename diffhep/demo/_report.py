@@ -193,12 +193,14 @@ def _measurement(outcome: Outcome) -> list[tuple[str, Any]]:
         name: _templates(soft[i], hard[i], outcome.analysis)
         for i, name in enumerate(("Before", "After"))
     }
+    # On one scale: what counts in the simulation's own error is of another size.
+    shown = {name: outcome.comparisons[name] for name in outcome.contributions}
     rows = {
         name: (
             (float(c.before), float(c.before_error)),
             (float(c.after), float(c.after_error)),
         )
-        for name, c in outcome.comparisons.items()
+        for name, c in shown.items()
     }
     return [
         (
