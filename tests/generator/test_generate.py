@@ -91,9 +91,9 @@ def test_manifest_states_cross_sections_and_counts(generated, tiny_config):
     manifest = json.loads((generated / "manifest.json").read_text())
     assert override_config(GeneratorConfig(), manifest["config"]) == tiny_config
     signal_part, background = manifest["processes"]
-    # Pythia's cross-sections at 14 TeV, from 2500 events of the hard process alone,
+    # Pythia's cross-sections at 14 TeV, from 20,000 events of the hard process alone,
     # branching fractions included; a dozen events know them to 10 to 20 %.
-    for part, expected in ((signal_part, 0.0155), (background, 76.8)):
+    for part, expected in ((signal_part, 0.00912), (background, 37.03)):
         assert part["sigma_error_pb"] < 0.25 * part["sigma_pb"]
         assert abs(part["sigma_pb"] - expected) < 4 * part["sigma_error_pb"]
         assert sum(s["num_found"] for s in part["strata"]) == part["num_tried"]
