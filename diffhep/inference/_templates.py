@@ -28,7 +28,8 @@ class Analysis(eqx.Module):
     num_simulated: Float[Array, " 2"] | None = None
     """Effective number of simulated events, (sum w)^2 / sum w^2, of background and of
     signal, whose statistical error the templates bear. None: the templates are taken to
-    be exact. Of the whole data set, also where a sample is a part of it."""
+    be exact. Of the whole data set, also where a sample is a part of it. Each bin bears
+    the error of one event more than was found in it: an empty one is not known to be."""
 
 
 class Contributions(eqx.Module):
