@@ -29,7 +29,8 @@ class Analysis(eqx.Module):
     """Effective number of simulated events, (sum w)^2 / sum w^2, of background and of
     signal, whose statistical error the templates bear. None: the templates are taken to
     be exact. Of the whole data set, also where a sample is a part of it. Each bin bears
-    the error of one event more than was found in it: an empty one is not known to be."""
+    the error of one event more than was found in it, because an empty bin is not known
+    to be empty."""
 
 
 class Contributions(eqx.Module):
