@@ -5,6 +5,7 @@ from ._cylinder import (
     Crossing as Crossing,
     to_cylinder as to_cylinder,
     transverse_crossing as transverse_crossing,
+    transverse_slopes as transverse_slopes,
     within_reach as within_reach,
 )
 from ._parameters import curvature as curvature, momentum as momentum

@@ -102,6 +102,47 @@ def transverse_crossing(
     return opening, chord * _arcsine_ratio(omega * chord / 2)
 
 
+def transverse_slopes(
+    d0: Float[Array, "*shape"],
+    omega: Float[Array, "*shape"],
+    radius: Float[Array, "*shape"],
+) -> tuple[
+    Float[Array, "*shape"],
+    Float[Array, "*shape"],
+    Float[Array, "*shape"],
+    Float[Array, "*shape"],
+]:
+    r"""The derivatives of `transverse_crossing`, in closed form.
+
+    They are a fraction of what automatic differentiation makes, and may be
+    differentiated again.
+
+    Args:
+        d0: Transverse impact parameter, in mm.
+        omega: Curvature, in 1/mm.
+        radius: Radius of the cylinder, in mm; `within_reach`.
+
+    Returns:
+        Those of the azimuth to `d0` and `omega`, then those of the arc.
+    """
+    shrink = 1 - omega * d0
+    square = radius**2 + d0**2
+    normal = (d0 - omega * square / 2) / shrink
+    chord2 = (radius**2 - d0**2) / shrink
+    chord = jnp.sqrt(chord2)
+    per_normal = 1 / jnp.sqrt(radius**2 - normal**2)
+    half = omega * chord / 2
+    # At a given curvature the arc grows by this when the chord does.
+    per_chord = 1 / jnp.sqrt(1 - half**2)
+    return (
+        per_normal * (1 + omega * normal / shrink),
+        per_normal * (d0 * normal - square / 2) / shrink,
+        per_chord * (omega * chord2 - 2 * d0) / (2 * chord * shrink),
+        per_chord * d0 * chord / (2 * shrink)
+        + chord2 / 2 * _arcsine_ratio_slope(half, per_chord),
+    )
+
+
 def _arcsine_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # arcsin(x) / x, smooth at zero; the next term of the series is 0.022 x^10, below
     # one part in 1e17 where it is used.
@@ -110,3 +151,15 @@ def _arcsine_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     y = jnp.where(small, x, 0.0) ** 2
     series = 1 + y * (1 / 6 + y * (3 / 40 + y * (5 / 112 + y * 35 / 1152)))
     return jnp.where(small, series, jnp.arcsin(safe) / safe)
+
+
+def _arcsine_ratio_slope(
+    x: Float[Array, "*shape"], arcsine_slope: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    # The derivative of arcsin(x) / x, given that of arcsin(x).
+    small = jnp.abs(x) < 3e-2
+    safe = jnp.where(small, 0.5, x)
+    y = jnp.where(small, x, 0.0) ** 2
+    series = 1 / 3 + y * (3 / 10 + y * (15 / 56 + y * (35 / 144 + y * 315 / 1408)))
+    exact = (arcsine_slope - jnp.arcsin(safe) / safe) / safe
+    return jnp.where(small, x * series, exact)

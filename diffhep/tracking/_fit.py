@@ -94,7 +94,8 @@ def fit_track(
     problem = _Problem(
         azimuth, z, alive, barrel.radii, barrel.field, covariance, weight, None
     )
-    start = _update(seed, problem)
+    step, slope, _ = _inverse_hessian(seed, problem)
+    start = seed + matvec(step, slope)
     problem = dataclasses.replace(problem, step=_inverse_hessian(start, problem)[0])
     parameters = solve_optimality(
         _update, _optimality, start, problem, num_steps=num_steps - 1, adjoint=adjoint
@@ -116,6 +117,8 @@ def fit_track(
     return TrackFit(wrapped, covariance, chi2, ndf, found, converged)
 
 
+# A function that appears several times is traced once if it is jitted.
+@jax.jit
 def _residual(
     parameters: Float[Array, " 5"], problem: _Problem
 ) -> tuple[Float[Array, " hits"], Float[Array, "hits 5"]]:
@@ -126,6 +129,7 @@ def _residual(
     return residual * problem.alive, prediction.jacobian * problem.alive[:, None]
 
 
+@jax.jit
 def _optimality(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 5"]:
     # Half the gradient of chi-squared: its Jacobian is positive definite.
     residual, jacobian = _residual(parameters, problem)
@@ -133,10 +137,12 @@ def _optimality(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 
     return -matvec(jacobian.T, weighted[:, 0])
 
 
+@jax.jit
 def _inverse_hessian(
     parameters: Float[Array, " 5"], problem: _Problem
 ) -> tuple[Float[Array, "5 5"], Float[Array, " 5"], Float[Array, ""]]:
-    # The covariance of the parameters, half the gradient of chi-squared, chi-squared.
+    # The covariance of the parameters, minus half the gradient of chi-squared, and
+    # chi-squared.
     residual, jacobian = _residual(parameters, problem)
     both = jnp.concatenate([jacobian, residual[:, None]], axis=1)
     # All products at once: J' W J, J' W r and r' W r.
@@ -145,7 +151,4 @@ def _inverse_hessian(
 
 
 def _update(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 5"]:
-    step = problem.step
-    if step is None:
-        step = _inverse_hessian(parameters, problem)[0]
-    return parameters - matvec(step, _optimality(parameters, problem))
+    return parameters - matvec(problem.step, _optimality(parameters, problem))

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..helix import KAPPA, transverse_crossing, within_reach
+from ..helix import KAPPA, transverse_crossing, transverse_slopes, within_reach
 
 
 class Prediction(eqx.Module):
@@ -21,6 +21,7 @@ class Prediction(eqx.Module):
     """Derivative of azimuths, then z, to the track parameters."""
 
 
+@jax.jit
 def predict(
     parameters: Float[Array, " 5"],
     radii: Float[Array, " layers"],
@@ -48,7 +49,7 @@ def predict(
     reached = within_reach(d0, omegas, radii)
     d0, omegas = jnp.where(reached, d0, 0.0), jnp.where(reached, omegas, 0.0)
     rows = _crossings(d0, omegas, radii)
-    opening, arc, opening_d0, arc_d0, opening_omega, arc_omega = rows
+    opening, arc, opening_d0, opening_omega, arc_d0, arc_omega = rows
     one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
     # Azimuth and z depend on d0 and the curvature alone, beside what is added.
     azimuth_row = [
@@ -78,14 +79,9 @@ def _crossings_plain(
     omega: Float[Array, " layers"],
     radii: Float[Array, " layers"],
 ) -> Float[Array, "6 layers"]:
-    # Opening angle and arc, their derivatives to d0, and those to the curvature.
-    def crossing(d0: Array, omega: Array) -> Array:
-        return jnp.stack(transverse_crossing(d0, omega, radii))
-
-    one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
-    value, to_d0 = jax.jvp(crossing, (d0, omega), (one, zero))
-    _, to_omega = jax.jvp(crossing, (d0, omega), (zero, one))
-    return jnp.concatenate([value, to_d0, to_omega])
+    # Opening angle and arc, and their derivatives to d0 and the curvature.
+    value = transverse_crossing(d0, omega, radii)
+    return jnp.stack([*value, *transverse_slopes(d0, omega, radii)])
 
 
 # The derivative as an explicit matrix: the implicit derivative of the fit takes five
@@ -103,9 +99,20 @@ def _crossings(
 def _crossings_jvp(
     primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
 ) -> tuple[Float[Array, "6 layers"], Float[Array, "6 layers"]]:
-    one, zero = jnp.ones_like(primals[0]), jnp.zeros_like(primals[0])
-    basis = [(one, zero, zero), (zero, one, zero), (zero, zero, one)]
-    columns = [jax.jvp(_crossings_plain, primals, unit)[1] for unit in basis]
+    columns = _columns(*primals)
     terms = [c * t[None, :] for c, t in zip(columns, tangents, strict=True)]
-    change = terms[0] + terms[1] + terms[2]
-    return _crossings(*primals), change
+    return _crossings(*primals), terms[0] + terms[1] + terms[2]
+
+
+# Jitted, as it appears several times: it is traced once.
+@jax.jit
+def _columns(
+    d0: Float[Array, " layers"],
+    omega: Float[Array, " layers"],
+    radii: Float[Array, " layers"],
+) -> tuple[
+    Float[Array, "6 layers"], Float[Array, "6 layers"], Float[Array, "6 layers"]
+]:
+    _, along = jax.linearize(_crossings_plain, d0, omega, radii)
+    one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
+    return along(one, zero, zero), along(zero, one, zero), along(zero, zero, one)
