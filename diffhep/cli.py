@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "--events", type=int, default=2000, help="events of the second part"
     )
     check.add_argument(
+        "--parameters",
+        nargs="+",
+        metavar="NAME",
+        help="parameters of the second part (their names in the table); all by default",
+    )
+    check.add_argument(
         "--json", type=Path, help="write the table here as well, as JSON"
     )
     command("generate", "Generate the events and print their expected yields.")
@@ -94,7 +100,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "demo":
         return demo_command(config, cache=options.cache, output=options.output)
     return check_gradient_command(
-        config, cache=options.cache, num_events=options.events, output=options.json
+        config,
+        cache=options.cache,
+        num_events=options.events,
+        names=options.parameters,
+        output=options.json,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import equinox as eqx
@@ -31,6 +32,7 @@ from ._demo import (
 from ._everything import full_loss
 from ._networks import train_networks
 from ._pipeline import build_pipeline
+from ._probes import PROBES
 from ._runtime import replicate
 
 
@@ -74,7 +76,12 @@ def demo_command(config: DemoConfig, *, cache: Path | None, output: Path) -> int
 
 
 def check_gradient_command(
-    config: DemoConfig, *, cache: Path | None, num_events: int, output: Path | None
+    config: DemoConfig,
+    *,
+    cache: Path | None,
+    num_events: int,
+    names: Sequence[str] | None = None,
+    output: Path | None,
 ) -> int:
     """The end-to-end gradient against finite differences.
 
@@ -82,6 +89,7 @@ def check_gradient_command(
         config: The configuration.
         cache: The cache folder, or None for the default.
         num_events: Events of the part with the choices free.
+        names: The parameters that take part in it; all unless given.
         output: JSON file to write the table to.
 
     Returns:
@@ -89,6 +97,11 @@ def check_gradient_command(
     """
     if num_events < 8:
         raise ValueError(f"`--events` is {num_events}; give at least 8.")
+    for name in names or ():
+        if name not in PROBES:
+            raise ValueError(
+                f"`--parameters` has {name!r}; there are: {', '.join(PROBES)}."
+            )
     console = _console()
     setting = prepare(config, cache=cache, console=console)
     keys = list(jax.random.split(jax.random.key(config.seed), 4))
@@ -114,7 +127,12 @@ def check_gradient_command(
         fixed = check_fixed(pipeline, few, analysis=analysis, key=keys[2])
     with console.status("choices free"):
         free = check_free(
-            pipeline, many, analysis=analysis, mesh=setting.mesh, key=keys[3]
+            pipeline,
+            many,
+            names=tuple(names or PROBES),
+            analysis=analysis,
+            mesh=setting.mesh,
+            key=keys[3],
         )
     print_fixed(console, fixed)
     print_free(console, free)

@@ -36,7 +36,7 @@ class DemoConfig:
     """How many e-folds of the uncertainty one doubling of the price is worth."""
     measure_draws: int = 1
     """Draws of each event in the measurement before and after."""
-    check_batches: int = 2
+    check_batches: int = 3
     """Batches of the gradient table in the report."""
 
     def __post_init__(self):

@@ -242,7 +242,7 @@ def _free(row: FreeRow) -> GradientRow:
         row.difference,
         row.gradient_error,
         row.difference_error,
-        row.deviation_error,
+        row.pull,
     )
 
 

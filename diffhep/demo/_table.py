@@ -31,8 +31,9 @@ def compare_gradient(
 
     Batch by batch: reverse mode through the training's loss, and central finite
     differences with common random numbers of the same batch, for each of `PROBES`. The
-    errors are those of the mean over batches. The expectations differ by a term of the
-    order of one over the events of a batch; `check_free` has none.
+    errors are those of the mean over batches, rough if these are few. The expectations
+    differ by a term of the order of one over the events of a batch; `check_free` has
+    none.
 
     Args:
         loss: The objective of the training.
@@ -90,6 +91,7 @@ def compare_gradient(
                 *_mean(gradient),
                 *_mean(difference),
                 *_mean(gradient - difference),
+                num_batches,
             )
         )
     return rows

@@ -20,8 +20,10 @@ from ._step import search
 _Output = tuple[Array, ...]
 _Batched = tuple[bool, ...]
 
-# Lanes that share a loop. More would fall out of the cache, fewer pay for overheads.
-_BLOCK = 32
+# Lanes that share a loop. On a CPU more would fall out of the cache, and fewer pay for
+# overheads; an accelerator is idle with less, and a block is to fit into its memory.
+_CPU_BLOCK = 32
+_ACCELERATOR_BLOCK = 4096
 
 
 class HistoryScore(eqx.Module):
@@ -169,15 +171,27 @@ _cluster_lanes = _lanes_last(_cluster_blocks)
 def _in_blocks(
     one_block: Callable[[tuple[Array, ...]], _Output], arrays: tuple[Array, ...]
 ) -> _Output:
+    return jax.lax.platform_dependent(
+        *arrays,
+        cpu=lambda *arrays: _in_blocks_of(_CPU_BLOCK, one_block, arrays),
+        default=lambda *arrays: _in_blocks_of(_ACCELERATOR_BLOCK, one_block, arrays),
+    )
+
+
+def _in_blocks_of(
+    size: int,
+    one_block: Callable[[tuple[Array, ...]], _Output],
+    arrays: tuple[Array, ...],
+) -> _Output:
     # Lanes of similar length share a block, which runs to its longest lane. The first
     # array is the mask.
     lanes = arrays[0].shape[-1]
-    if lanes <= _BLOCK:
+    if lanes <= size:
         return one_block(arrays)
     order = jnp.argsort(jnp.sum(arrays[0], axis=0, dtype=jnp.int32))
     # An unfilled last block repeats the last lane.
-    fill = jnp.repeat(order[-1:], -lanes % _BLOCK)
-    blocks = jnp.reshape(jnp.concatenate([order, fill]), (-1, _BLOCK))
+    fill = jnp.repeat(order[-1:], -lanes % size)
+    blocks = jnp.reshape(jnp.concatenate([order, fill]), (-1, size))
     output = jax.lax.map(
         lambda block: one_block(tuple(x[..., block] for x in arrays)), blocks
     )

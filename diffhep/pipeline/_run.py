@@ -17,7 +17,7 @@ def run(
     events: Event,
     *,
     keep: Sequence[str],
-    block_size: int = 64,
+    block_size: int | None = None,
     mesh: Mesh | None = None,
     key: PRNGKeyArray,
 ) -> Event:
@@ -31,7 +31,9 @@ def run(
         pipeline: The pipeline.
         events: A batch of events (a leading axis on each array).
         keep: Fields to return; all others are dropped.
-        block_size: Events that go through together. The memory is proportional to it.
+        block_size: Events that go through together. The memory is proportional to it:
+            3 MiB an event in the demo's gradient. Unless given 64 on a CPU, and 4096 on
+            an accelerator, which smaller blocks leave idle.
         mesh: Devices over which to spread the events, along its single axis. Their
             number must divide the number of events.
         key: Random key.
@@ -61,7 +63,7 @@ def map_events(
     parameters: PyTree,
     events: Event,
     *,
-    block_size: int = 64,
+    block_size: int | None = None,
     mesh: Mesh | None = None,
     key: PRNGKeyArray,
 ) -> PyTree:
@@ -71,7 +73,7 @@ def map_events(
         function: From parameters, ONE event and its random key to arrays.
         parameters: A pytree that all events share: a pipeline, say.
         events: A batch of events.
-        block_size: Events that are computed together.
+        block_size: Events that are computed together, as in `run`.
         mesh: Devices over which to spread the events.
         key: Random key.
 
@@ -81,6 +83,8 @@ def map_events(
     Raises:
         ValueError: The events do not divide over the mesh.
     """
+    if block_size is None:
+        block_size = _default_block_size(mesh)
     dynamic, static = eqx.partition(parameters, eqx.is_array)
 
     def one(dynamic: PyTree, event: Event, key: PRNGKeyArray) -> PyTree:
@@ -119,3 +123,8 @@ def map_events(
         check_vma=False,
     )
     return spread(dynamic, events, key)
+
+
+def _default_block_size(mesh: Mesh | None) -> int:
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return 64 if platform == "cpu" else 4096

@@ -30,9 +30,9 @@ class GradientRow(eqx.Module):
     """Standard error of the gradient."""
     oracle_error: Number = 0.0
     """Standard error of the oracle's value."""
-    difference_error: Number | None = None
-    """Standard error of the difference, where the two share random numbers; the two
-    errors in quadrature, if `None`."""
+    pull: Number | None = None
+    """The difference in standard errors, where the two share random numbers; if `None`
+    their errors are taken to be independent."""
 
 
 def gradient_table(
@@ -79,12 +79,9 @@ def _agreement(
 ) -> tuple[str, bool]:
     gradient, oracle = float(row.gradient), float(row.oracle)
     difference = gradient - oracle
-    if row.difference_error is None:
-        error = math.hypot(float(row.error), float(row.oracle_error))
-    else:
-        error = float(row.difference_error)
+    error = math.hypot(float(row.error), float(row.oracle_error))
     if error > 0:
-        share = difference / error
+        share = difference / error if row.pull is None else float(row.pull)
         return as_text(f"{share:+.2f} s.e."), bool(abs(share) <= most_errors)
     scale = max(abs(gradient), abs(oracle), float(np.finfo(float).tiny))
     relative = abs(difference) / scale
