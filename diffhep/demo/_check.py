@@ -5,6 +5,7 @@ digits. With the choices free the derivative of the expectation is a random numb
 is compared with finite differences under common random numbers, event by event.
 """
 
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -263,13 +264,11 @@ def check_free(
     def counts_of(pipeline: Pipeline, event: Event, key: PRNGKeyArray) -> Counts:
         return count(pipeline(event, key=key), analysis)
 
-    @eqx.filter_jit
-    def count_all(pipeline: Pipeline, key: PRNGKeyArray) -> Counts:
-        return map_events(counts_of, pipeline, events, mesh=mesh, key=key)
+    spread = eqx.filter_jit(functools.partial(map_events, mesh=mesh))
 
     # From other random numbers, so that it is independent of what it is applied to.
     pilot, key = jax.random.split(key)
-    linear = linearise(count_all(pipeline, pilot), analysis)
+    linear = linearise(spread(counts_of, pipeline, events, key=pilot), analysis)
 
     def slopes(
         parameters: tuple[Pipeline, Linearised], event: Event, key: PRNGKeyArray
@@ -283,13 +282,11 @@ def check_free(
         return jnp.stack([PROBES[name].read_gradient(gradient) for name in names])
 
     def values(pipeline: Pipeline) -> np.ndarray:
-        counts = count_all(pipeline, key)
+        counts = spread(counts_of, pipeline, events, key=key)
         return np.asarray(jax.vmap(lambda c: _centred(c, linear))(counts))
 
     both = (pipeline, linear)
-    gradients = np.asarray(
-        eqx.filter_jit(map_events)(slopes, both, events, mesh=mesh, key=key)
-    )
+    gradients = np.asarray(spread(slopes, both, events, key=key))
     rows = []
     for column, name in enumerate(names):
         probe = PROBES[name]

@@ -67,7 +67,7 @@ def fit_secondary_vertices(
     primary_covariance: Float[Array, "3 3"],
     cut: DisplacementCut,
     prior_width: Float[Array, ""],
-    num_steps: int = 6,
+    num_steps: int = 20,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> VertexFit:
     """One displaced vertex per jet, from the jet's displaced tracks.
@@ -116,7 +116,10 @@ def fit_secondary_vertices(
 
 
 class FitSecondaryVertices(AbstractStage):
-    """Stage: one displaced vertex per jet, in the jet's slot."""
+    """Stage: one displaced vertex per jet, in the jet's slot.
+
+    A fit that has not converged sets `Status.VERTEX_FIT_FAILED` and stays.
+    """
 
     threshold: Float[Array, ""] = eqx.field(default_factory=lambda: jnp.asarray(3.0))
     """Significance of the impact parameters at which a track has half its weight."""
@@ -124,8 +127,9 @@ class FitSecondaryVertices(AbstractStage):
     """Significance over which the weight rises."""
     prior_width: Float[Array, ""] = eqx.field(default_factory=lambda: jnp.asarray(10.0))
     """Expected flight, in mm: width of the prior along the jet."""
-    num_steps: int = eqx.field(static=True, default=6)
-    """Steps of the fit."""
+    num_steps: int = eqx.field(static=True, default=20)
+    """Steps of the fit: a flight of centimetres, with a track that does not belong
+    there, takes more than 12."""
     adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
     """How the gradient crosses the fit."""
 
@@ -165,13 +169,18 @@ class FitSecondaryVertices(AbstractStage):
             num_steps=self.num_steps,
             adjoint=self.adjoint,
         )
+        # What has not converged is close, and nearer to the truth than no vertex would
+        # be: leaving it out would be a step in the value, which has no gradient.
+        usable = jnp.all(jnp.isfinite(fit.position), axis=1) & jnp.all(
+            jnp.isfinite(fit.covariance), axis=(1, 2)
+        )
         vertices = Vertices(
             position=fit.position,
             covariance=fit.covariance,
             track_weight=fit.weight,
             chi2=fit.chi2,
             ndf=fit.ndf,
-            mask=fit.converged & jets.mask,
+            mask=usable & jets.mask,
         )
         failed = jnp.any(~fit.converged & jets.mask)
         event = event.replace(secondary_vertices=vertices)

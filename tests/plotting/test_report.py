@@ -141,7 +141,7 @@ def test_gradient_table():
 
 
 def test_gradient_table_of_correlated_samples():
-    row = GradientRow("pitch", 0.05, "mm", 1.0, 1.1, 0.1, 0.1, 0.01)
+    row = GradientRow("pitch", 0.05, "mm", 1.0, 1.1, 0.1, 0.1, -10.0)
     _, _, rows = gradient_table([row])
     assert rows[0][5:] == ("\N{MINUS SIGN}10.00 s.e.", "✗ differs")
 
