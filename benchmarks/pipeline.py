@@ -1,7 +1,9 @@
 """Time and memory of the whole chain, forward and with its gradient.
 
 Each mode runs in a process of its own, so that peak memory is its own and compilation
-starts from nothing. With QUICK=1 compiled code is kept, in the demo's cache folder.
+starts from nothing. With QUICK=1 both run in this one, and compiled code is kept in the
+demo's cache folder. An accelerator needs larger blocks than the default: for example
+`--events 4096 --block-size 4096`.
 """
 
 import argparse
@@ -36,12 +38,9 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _measure(mode: str) -> dict[str, float]:
-    configure_jax(None)
-    if not QUICK:
-        jax.config.update("jax_compilation_cache_dir", None)
+def _measure(mode: str, num_events: int, block_size: int) -> dict[str, float]:
     pipeline = build_pipeline(replicas=REPLICAS, key=jax.random.key(0))
-    events = toy_events(NUM_EVENTS, key=jax.random.key(1))
+    events = toy_events(num_events, key=jax.random.key(1))
     mesh = device_mesh()
 
     def loss(pipeline, events, key):
@@ -49,7 +48,7 @@ def _measure(mode: str) -> dict[str, float]:
             pipeline,
             events,
             keep=("log_ratio", "pass_weight"),
-            block_size=BLOCK_SIZE,
+            block_size=block_size,
             mesh=mesh,
             key=key,
         )
@@ -69,16 +68,23 @@ def _measure(mode: str) -> dict[str, float]:
     finite = all(bool(jnp.isfinite(leaf).all()) for leaf in leaves)
     return {
         "compile": compile_time,
-        "per event": seconds(call, repeats=REPEATS) / NUM_EVENTS,
+        "per event": seconds(call, repeats=REPEATS) / num_events,
         "before": before,
         "memory": _peak_memory(),
         "not finite": float(not finite),
     }
 
 
-def _in_process(mode: str) -> dict[str, float]:
+def _configure() -> None:
+    configure_jax(None)
+    if not QUICK:
+        jax.config.update("jax_compilation_cache_dir", None)
+
+
+def _in_process(mode: str, num_events: int, block_size: int) -> dict[str, float]:
     environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
     command = [sys.executable, "-m", "benchmarks.pipeline", "--mode", mode]
+    command += ["--events", str(num_events), "--block-size", str(block_size)]
     result = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -89,11 +95,17 @@ def main() -> int:
     """Measure both modes and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mode", choices=MODES, help="measure one mode, print JSON")
-    mode = parser.parse_args().mode
-    if mode:
-        print(json.dumps(_measure(mode)))
+    parser.add_argument("--events", type=int, default=NUM_EVENTS)
+    parser.add_argument("--block-size", type=int, default=BLOCK_SIZE)
+    options = parser.parse_args()
+    size = (options.events, options.block_size)
+    if options.mode or QUICK:
+        _configure()
+    if options.mode:
+        print(json.dumps(_measure(options.mode, *size)))
         return 0
-    forward, gradient = (_in_process(mode) for mode in MODES)
+    measure = _measure if QUICK else _in_process
+    forward, gradient = (measure(mode, *size) for mode in MODES)
     per_event = [1e3 * result["per event"] for result in (forward, gradient)]
     broken = forward["not finite"] + gradient["not finite"]
     compilation = "compilation or loading" if QUICK else "compilation"
@@ -108,7 +120,7 @@ def main() -> int:
         Row("runs with a result that is not finite", broken, bar=0.0),
     ]
     return report(
-        "pipeline", rows, events=NUM_EVENTS, replicas=REPLICAS, block_size=BLOCK_SIZE
+        "pipeline", rows, events=size[0], replicas=REPLICAS, block_size=size[1]
     )
 
 

@@ -26,7 +26,7 @@ class DemoConfig:
     """Adam steps of the networks alone, on the cross-entropy."""
     pretrain_batch: int = 512
     """Events of each such step."""
-    num_steps: int = 16
+    num_steps: int = 14
     """Adam steps of everything at once, on the uncertainty and the price."""
     batch_events: int = 512
     """Events of each such step."""

@@ -67,7 +67,7 @@ def fit_secondary_vertices(
     primary_covariance: Float[Array, "3 3"],
     cut: DisplacementCut,
     prior_width: Float[Array, ""],
-    num_steps: int = 20,
+    num_steps: int = 12,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> VertexFit:
     """One displaced vertex per jet, from the jet's displaced tracks.
@@ -127,9 +127,9 @@ class FitSecondaryVertices(AbstractStage):
     """Significance over which the weight rises."""
     prior_width: Float[Array, ""] = eqx.field(default_factory=lambda: jnp.asarray(10.0))
     """Expected flight, in mm: width of the prior along the jet."""
-    num_steps: int = eqx.field(static=True, default=20)
+    num_steps: int = eqx.field(static=True, default=12)
     """Steps of the fit: a flight of centimetres, with a track that does not belong
-    there, takes more than 12."""
+    there, takes more than 6."""
     adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
     """How the gradient crosses the fit."""
 

@@ -141,7 +141,7 @@ def _far_event(key):
 
 
 def test_long_flights_converge():
-    # With 6 steps instead of 20 one in eighty of these fits was still under way, and
+    # With 6 steps instead of 12 one in eighty of these fits was still under way, and
     # so was one in 160 of the generated jets: those with the clearest b hadrons.
     keys = jax.random.split(jax.random.key(5), 400)
     events = jax.vmap(_far_event)(keys)
