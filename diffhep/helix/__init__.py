@@ -14,5 +14,6 @@ from ._perigee import (
     perigee_from_momentum as perigee_from_momentum,
     perigee_from_point as perigee_from_point,
 )
+from ._plane import PlaneCrossing as PlaneCrossing, to_plane as to_plane
 from ._scattering import scattering_angle as scattering_angle
 from ._trajectory import momentum_at as momentum_at, position_at as position_at

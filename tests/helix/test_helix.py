@@ -14,6 +14,7 @@ from diffhep.helix import (
     position_at,
     scattering_angle,
     to_cylinder,
+    to_plane,
     transverse_crossing,
     transverse_slopes,
 )
@@ -27,6 +28,7 @@ _perigee_at = jax.jit(perigee_at)
 _position_at = jax.jit(position_at)
 _momentum_at = jax.jit(momentum_at)
 _to_cylinder = jax.jit(to_cylinder)
+_to_plane = jax.jit(to_plane)
 
 _parameters = st.tuples(
     st.floats(-20, 20),
@@ -107,6 +109,79 @@ def test_crossing_lies_on_helix_and_cylinder(parameters, radius):
     np.testing.assert_allclose(turned, 0, atol=1e-11)
     # Outwards.
     assert px * x + py * y > 0
+
+
+@_quick
+@given(
+    _parameters,
+    st.floats(-300, 600),
+    st.tuples(*[st.floats(-1, 1)] * 3).map(np.array),
+)
+def test_crossing_of_a_plane_lies_on_both(parameters, arc, normal):
+    # A plane through a point of the helix, not along it.
+    arc = jnp.asarray(arc)
+    point = _position_at(parameters, arc, _FIELD)
+    direction = _momentum_at(parameters, arc, _FIELD)
+    direction = direction / jnp.linalg.norm(direction)
+    normal = jnp.asarray(normal) + 2 * jnp.sign(normal @ direction + 1e-9) * direction
+    crossing = _to_plane(parameters, point, normal, _FIELD)
+    # A helix may cross a plane twice; where it does, the nearer one is as good.
+    assert crossing.reached
+    assert abs(crossing.arc) < abs(arc) * (1 + 1e-9) + 1e-6
+    there = _position_at(parameters, crossing.arc, _FIELD)
+    np.testing.assert_allclose(crossing.position, there, atol=1e-9)
+    distance = (crossing.position - point) @ normal / jnp.linalg.norm(normal)
+    assert abs(distance) < 1e-9
+    momentum = _momentum_at(parameters, crossing.arc, _FIELD)
+    np.testing.assert_allclose(
+        crossing.direction, momentum / jnp.linalg.norm(momentum), atol=1e-12
+    )
+
+
+def test_crossing_of_a_disc_is_the_closed_form():
+    # At a given z the arc is the distance along z times the tangent of theta.
+    parameters = jnp.array([1.5, -3, 0.4, 0.3, 0.7])
+    normal, point = jnp.array([0.0, 0, -2]), jnp.array([7.0, 9, 800])
+    crossing = _to_plane(parameters, point, normal, _FIELD)
+    assert crossing.reached
+    np.testing.assert_allclose(crossing.arc, 803 * np.tan(0.3), rtol=1e-14)
+    np.testing.assert_allclose(crossing.position[2], 800, rtol=1e-14)
+
+
+def test_derivatives_of_the_plane_crossing_to_third_order():
+    def position(shift):
+        inputs = jnp.array([1.5, -3, 0.4, 1.1, 0.2, 400, 30, 20, 1, 0.3, -0.2, 2.0])
+        inputs = inputs + shift * jnp.array([1, 2, 0.1, 0.1, 0.1, 9, -9, 5, 0, 1, 1, 1])
+        crossing = to_plane(inputs[:5], inputs[5:8], inputs[8:11], inputs[11])
+        return jnp.concatenate([crossing.position, crossing.direction])
+
+    function = position
+    step = jnp.asarray(1e-4)
+    for _ in range(3):
+        slope = jax.jit(jax.jacfwd(function))
+        zero = jnp.zeros(())
+        numeric = (function(step) - function(-step)) / (2 * step)
+        scale = jnp.max(jnp.abs(slope(zero)))
+        np.testing.assert_allclose(slope(zero) / scale, numeric / scale, atol=1e-6)
+        function = slope
+
+
+def test_missed_planes_are_flagged_and_finite():
+    # Behind the curl of a looper, and along the track.
+    loop = jnp.array([0.0, 0.0, 0.0, 1.2, 3.0])
+    ahead, along = jnp.array([1.0, 0, 0]), jnp.array([0.0, 1, 0])
+    far, aside = jnp.array([5000.0, 0, 0]), jnp.array([0.0, 10, 0])
+    straight = loop.at[4].set(0.0)
+    for parameters, point, normal in ((loop, far, ahead), (straight, aside, along)):
+
+        def total(parameters, point=point, normal=normal):
+            crossing = to_plane(parameters, point, normal, _FIELD)
+            return jnp.sum(crossing.position) + crossing.arc, crossing.reached
+
+        (value, reached), slope = jax.value_and_grad(total, has_aux=True)(parameters)
+        assert not reached
+        assert jnp.isfinite(value)
+        assert jnp.all(jnp.isfinite(slope))
 
 
 @_quick
