@@ -36,6 +36,8 @@ from ._tunables import barrel_of
 
 HARD = "hard cuts"
 
+# Pairs from which a standard error is known to about an eighth.
+_MANY_PAIRS = 30
 
 _Pair = tuple[Contributions, Contributions]
 
@@ -362,10 +364,16 @@ def print_free(console: Console, rows: Sequence[FreeRow]) -> None:
         rows: One per parameter.
     """
     table = Table(title="d log sigma(mu) / d parameter, choices free (score function)")
-    names = ("parameter", "value", "gradient", "finite differences", "difference")
-    for name in (*names, "in s.e.", "s.e. / derivative", "events for 10 %"):
+    names = ["parameter", "value", "gradient", "finite differences", "difference"]
+    names.append("in s.e.")
+    # From a few batches neither of these would be better than a guess.
+    precise = all(row.pairs >= _MANY_PAIRS for row in rows)
+    if precise:
+        names += ["s.e. / derivative", "events for 10 %"]
+    for name in names:
         table.add_column(name, justify="left" if name == "parameter" else "right")
     for row in rows:
+        effort = (f"{100 * row.relative_error:.0f} %", f"{row.times_for_tenth:.3g} x")
         table.add_row(
             row.name,
             f"{row.value:.4g} {row.unit}",
@@ -373,7 +381,6 @@ def print_free(console: Console, rows: Sequence[FreeRow]) -> None:
             f"{row.difference:+.4g} +- {row.difference_error:.1g}",
             f"{row.deviation:+.2g} +- {row.deviation_error:.1g}",
             f"{row.pull:+.1f}",
-            f"{100 * row.relative_error:.0f} %",
-            f"{row.times_for_tenth:.3g} x",
+            *(effort if precise else ()),
         )
     console.print(table)
