@@ -56,6 +56,7 @@ _NEUTRINOS = frozenset({12, -12, 14, -14, 16, -16})
 _STRATUM_MIN_PT = 5.0
 _STRATUM_MAX_ETA = 2.5
 _PICOBARN = 1e9
+_QUIET = "Print:quiet"
 """Picobarns per millibarn, the unit of Pythia."""
 _REPORT_EVERY = 25
 
@@ -118,7 +119,13 @@ def _start(commands: list[str]) -> Any:
     import pythia8mc  # noqa: PLC0415 (optional, and slow to load)
 
     pythia = pythia8mc.Pythia("", False)
-    for command in ("Print:quiet=on", *commands):
+    # Without its tables Pythia starts, and then knows no command at all.
+    if not pythia.settings.isFlag(_QUIET):
+        raise ValueError(
+            "Pythia does not find its data; set the environment variable PYTHIA8DATA "
+            "to the folder share/Pythia8/xmldoc of its installation."
+        )
+    for command in (f"{_QUIET}=on", *commands):
         if not pythia.readString(command):
             raise ValueError(
                 f"Pythia does not understand the command {command!r}; look it up in "

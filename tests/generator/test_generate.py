@@ -151,6 +151,15 @@ def test_pythia_refuses_a_command(tiny_config, tmp_path):
     assert all(path.suffix == ".parquet" for path in folder.iterdir())
 
 
+def test_pythia_without_its_data(tiny_config, tmp_path, monkeypatch):
+    # As after `pip install --target`, which puts them elsewhere.
+    monkeypatch.setenv("PYTHIA8DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"does not find its data; .*PYTHIA8DATA"):
+        generate_events(
+            tiny_config, cache=tmp_path / "c", num_workers=1, progress=False
+        )
+
+
 def test_a_worker_that_dies(tiny_config, tmp_path, monkeypatch):
     script = tmp_path / "script.py"
     script.write_text("import sys\nsys.exit('no memory')\n")
