@@ -17,3 +17,7 @@ from ._perigee import (
 from ._plane import PlaneCrossing as PlaneCrossing, to_plane as to_plane
 from ._scattering import scattering_angle as scattering_angle
 from ._trajectory import momentum_at as momentum_at, position_at as position_at
+from ._transport import (
+    move_perigee as move_perigee,
+    perigee_jacobian as perigee_jacobian,
+)

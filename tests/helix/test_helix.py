@@ -8,9 +8,11 @@ from diffhep.helix import (
     curvature,
     momentum,
     momentum_at,
+    move_perigee,
     perigee_at,
     perigee_from_momentum,
     perigee_from_point,
+    perigee_jacobian,
     position_at,
     scattering_angle,
     to_cylinder,
@@ -29,6 +31,9 @@ _position_at = jax.jit(position_at)
 _momentum_at = jax.jit(momentum_at)
 _to_cylinder = jax.jit(to_cylinder)
 _to_plane = jax.jit(to_plane)
+_closed_jacobian = jax.jit(perigee_jacobian)
+_jacobian = jax.jit(jax.jacfwd(perigee_at))
+_move = jax.jit(move_perigee)
 
 _parameters = st.tuples(
     st.floats(-20, 20),
@@ -92,6 +97,29 @@ def test_moved_reference_is_the_closest_approach(parameters, point):
     _close(_perigee_at(moved, -point, _FIELD), parameters)
     perigee = _position_at(moved, jnp.asarray(0.0), _FIELD)
     assert abs(momentum(moved)[:2] @ perigee[:2]) < 1e-9
+
+
+@_quick
+@given(_parameters, _points, st.sampled_from([0.0, 1e-6, 1.0]))
+def test_jacobian_of_a_moved_reference(parameters, point, straightness):
+    # From straight tracks over almost straight ones to those of 0.5 GeV.
+    parameters = jnp.asarray(parameters).at[4].multiply(straightness)
+    found = _closed_jacobian(parameters, jnp.asarray(point), _FIELD)
+    expected = _jacobian(parameters, jnp.asarray(point), _FIELD)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@_quick
+@given(_parameters, _points)
+def test_covariance_comes_back(parameters, point):
+    widths = np.array([0.02, 0.05, 1e-3, 1e-3, 1e-3])
+    covariance = jnp.asarray(np.outer(widths, widths) * (0.7 * np.eye(5) + 0.3))
+    point = jnp.asarray(point)
+    there, moved = _move(parameters, covariance, point, _FIELD)
+    assert np.all(np.linalg.eigvalsh(moved / np.outer(widths, widths)) > 0)
+    _, back = _move(there, moved, -point, _FIELD)
+    scale = np.outer(widths, widths)
+    np.testing.assert_allclose(back / scale, covariance / scale, atol=1e-8)
 
 
 @_quick
