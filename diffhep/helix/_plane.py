@@ -8,8 +8,7 @@ from ._parameters import curvature
 from ._trajectory import position_at
 
 
-# Steps of Newton's method: from the crossing of the parabola, 1 rad of turn away, 5 are
-# good to rounding in float64.
+# Steps of Newton's method, from the crossing of the parabola.
 _STEPS = 6
 # The last of them are differentiated. Each doubles the order to which derivatives are
 # exact: after 2 they are up to the third.
