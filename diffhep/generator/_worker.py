@@ -56,8 +56,8 @@ _NEUTRINOS = frozenset({12, -12, 14, -14, 16, -16})
 _STRATUM_MIN_PT = 5.0
 _STRATUM_MAX_ETA = 2.5
 _PICOBARN = 1e9
-_QUIET = "Print:quiet"
 """Picobarns per millibarn, the unit of Pythia."""
+_QUIET = "Print:quiet"
 _REPORT_EVERY = 25
 
 

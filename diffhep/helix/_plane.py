@@ -35,10 +35,12 @@ def to_plane(
     normal: Float[Array, " 3"],
     field: Float[Array, ""],
 ) -> PlaneCrossing:
-    """The crossing of a plane that lies closest to the perigee along the track.
+    """The crossing of a plane, the one closest to the perigee along the track.
 
     Discs of an endcap and flat modules of a barrel alike. Newton's method from the
-    crossing of the parabola; exact derivatives up to the third order.
+    nearer crossing of the parabola; exact derivatives up to the third order. A track
+    that crosses twice and is bent so far that the parabola is no picture of it may be
+    given its other crossing.
 
     Args:
         parameters: Track parameters about the z axis.

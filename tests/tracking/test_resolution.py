@@ -41,8 +41,8 @@ def _error(radii, charge_over_momentum=STRAIGHT):
     return jnp.sqrt(expected_covariance(parameters, mask, _barrel(radii))[4, 4])
 
 
-def _gluckstern(number, layout):
-    """The formula for a number of hits, with the factor of its layout."""
+def _gluckstern(layout):
+    """The formula, in 1/GeV, with the factor of a layout."""
     return PITCH / np.sqrt(12) / (KAPPA * FIELD * (OUTER - INNER) ** 2) * layout
 
 
@@ -51,7 +51,7 @@ def test_equidistant_layers_have_the_error_of_the_formula(number):
     n = number
     layout = np.sqrt(720 * (n - 1) ** 3 / ((n - 2) * n * (n + 1) * (n + 2)))
     error = jax.jit(_error)(jnp.linspace(INNER, OUTER, n))
-    np.testing.assert_allclose(error, _gluckstern(n, layout), rtol=1e-3)
+    np.testing.assert_allclose(error, _gluckstern(layout), rtol=1e-3)
 
 
 def test_the_fit_has_the_expected_covariance():
