@@ -49,26 +49,26 @@ PROBES: dict[str, Probe] = {
     "radius of layer 1": Probe(
         "layer radius",
         "mm",
-        lambda p: [stage(p, "PlaceDetector").barrel.radii],
+        lambda p: [stage(p, "PlaceDetector").detector.radii],
         (0,),
         1.0,
     ),
     "azimuthal pitch of layer 1": Probe(
         "pitch",
         "mm",
-        lambda p: [stage(p, "PlaceDetector").barrel.pitch_azimuth],
+        lambda p: [stage(p, "PlaceDetector").detector.pitch_azimuth],
         (0,),
         0.005,
     ),
     "efficiency of layer 1": Probe(
         "efficiency",
         "",
-        lambda p: [stage(p, "PlaceDetector").barrel.efficiency],
+        lambda p: [stage(p, "PlaceDetector").detector.efficiency],
         (0,),
         0.02,
     ),
     "magnetic field": Probe(
-        "field", "T", lambda p: [stage(p, "PlaceDetector").barrel.field], (), 0.02
+        "field", "T", lambda p: [stage(p, "PlaceDetector").detector.field], (), 0.02
     ),
     "displaced-track threshold": Probe(
         "vertexing parameter",

@@ -22,7 +22,7 @@ class Tunable(NamedTuple):
 
 def barrel_of(pipeline: Pipeline) -> Barrel:
     """The detector of a pipeline."""
-    return stage(pipeline, "PlaceDetector").barrel
+    return stage(pipeline, "PlaceDetector").detector
 
 
 TUNABLES: dict[str, Tunable] = {

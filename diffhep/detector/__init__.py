@@ -5,7 +5,6 @@ from ._hits import DetectHits as DetectHits, SimulateHits as SimulateHits
 from ._place import PlaceDetector as PlaceDetector
 from ._towers import MeasureTowers as MeasureTowers
 from ._transport import (
-    STAGGER as STAGGER,
     SimulatedHits as SimulatedHits,
     simulate_hits as simulate_hits,
 )

@@ -6,7 +6,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..estimators import AbstractSampler, Gradient, Score
 from ..event import Event, Hits
-from ..geometry import barrel_of
+from ..geometry import detector_of
 from ..pipeline import AbstractStage
 from ._transport import simulate_hits
 
@@ -24,7 +24,7 @@ class SimulateHits(AbstractStage):
 
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with its possible hits, and the log-odds that each is found."""
-        particles, barrel = event.particles, barrel_of(event.detector)
+        particles, detector = event.particles, detector_of(event.detector)
         if particles is None:
             raise ValueError("The event lacks `particles`; load events first.")
         charged = particles.mask & (particles.charge != 0)
@@ -34,14 +34,14 @@ class SimulateHits(AbstractStage):
         momentum = jnp.where(alive, particles.momentum, canned[None, :])
         vertex = jnp.where(alive, particles.vertex, 0.0)
         charge = jnp.where(charged, particles.charge, 1.0)
-        shape = (charged.shape[0], barrel.radii.shape[0], 4)
+        shape = (charged.shape[0], detector.pitch.shape[0], 4)
         noise = jax.random.normal(key, shape, vertex.dtype)
         hits = jax.vmap(simulate_hits, in_axes=(0, 0, 0, None, 0))(
-            vertex, momentum, charge, barrel, noise
+            vertex, momentum, charge, detector, noise
         )
         reached = hits.reached & alive
         logit = jnp.where(reached, hits.logit, -jnp.inf)
-        return event.replace(hits=Hits(hits.azimuth, hits.z, logit, reached))
+        return event.replace(hits=Hits(hits.position, logit, reached))
 
 
 class DetectHits(AbstractStage):
@@ -75,6 +75,6 @@ class DetectHits(AbstractStage):
         # Summed over found and lost hits; exactly zero for those out of reach.
         log_prob = jax.nn.log_sigmoid(jnp.where(detected, logit, -logit))
         log_prob = jnp.sum(jnp.where(hits.mask, log_prob, 0.0))
-        found = Hits(hits.azimuth, hits.z, hits.logit, detected & hits.mask)
+        found = Hits(hits.position, hits.logit, detected & hits.mask)
         event = event.replace(hits=found, detected=detected)
         return event.add_log_weight(self.estimator.term(log_prob))

@@ -4,14 +4,14 @@ from jaxtyping import PRNGKeyArray
 
 from ..estimators import Gradient
 from ..event import Event
-from ..geometry import Barrel
+from ..geometry import AbstractDetector
 from ..pipeline import AbstractStage
 
 
 class PlaceDetector(AbstractStage):
     """Puts the detector into the event, so that all stages share its parameters."""
 
-    barrel: Barrel
+    detector: AbstractDetector
     """The detector: the leaves that the pipeline's gradient has for it."""
 
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -25,4 +25,4 @@ class PlaceDetector(AbstractStage):
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with its detector."""
         del key
-        return event.replace(detector=self.barrel)
+        return event.replace(detector=self.detector)

@@ -3,19 +3,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..geometry import Barrel, effective_thickness
+from ..geometry import (
+    STAGGER,
+    AbstractDetector,
+    Cylinders,
+    Discs,
+    Surfaces,
+    effective_thickness,
+)
 from ..helix import (
+    Crossings,
+    cross_layers,
+    curvature,
     perigee_from_momentum,
     perigee_from_point,
+    position_at,
     scattering_angle,
-    to_cylinder,
 )
 
-
-STAGGER = 0.5
-"""Width of the step in radius at which a layer begins to see a particle, in mm. Modules
-of a layer are staggered and tilted, so that a particle produced close to the nominal
-radius meets some of them."""
 
 _WIDTHS = 12.0
 _MOST_OBLIQUE = 0.05
@@ -24,10 +29,8 @@ _MOST_OBLIQUE = 0.05
 class SimulatedHits(eqx.Module):
     """What the layers would measure of one particle, were every hit found."""
 
-    azimuth: Float[Array, " layers"]
-    """Measured azimuth, in rad."""
-    z: Float[Array, " layers"]
-    """Measured longitudinal position, in mm."""
+    position: Float[Array, "layers 2"]
+    """Both measured coordinates, in rad and mm; see the surfaces."""
     logit: Float[Array, " layers"]
     """Log-odds that the hit is found; minus infinity where `reached` is false."""
     reached: Bool[Array, " layers"]
@@ -38,75 +41,138 @@ def simulate_hits(
     position: Float[Array, " 3"],
     momentum: Float[Array, " 4"],
     charge: Float[Array, ""],
-    barrel: Barrel,
+    detector: AbstractDetector,
     noise: Float[Array, "layers 4"],
 ) -> SimulatedHits:
     """The hits of a charged particle, by exact helices between the layers.
 
     At each layer the position is measured with the Gaussian resolution of its pixels,
     pitch / sqrt(12), and then the direction changes by multiple scattering. No energy
-    is lost. Everything is differentiable in the barrel and in the particle.
+    is lost. Everything is differentiable in the detector and in the particle.
 
-    A layer sees a particle that is produced inside of it. So that the radius may be a
-    parameter, this is no cut: the probability of a hit is the efficiency times a
-    logistic function of the distance, of the width `STAGGER`, and so is the fraction of
-    the scattering. More than 12 widths outside (a probability below 1e-5) a hit is
-    impossible.
+    A layer sees a particle that is produced before it and crosses it between its edges.
+    So that these may be parameters, this is no cut: the probability of a hit is the
+    efficiency times a logistic function of each distance, of the width `STAGGER`, and
+    so is the fraction of the scattering. More than 12 widths outside (a probability
+    below 1e-5) a hit is impossible.
 
     Args:
         position: Production vertex (x, y, z), in mm.
         momentum: Four-momentum (px, py, pz, E), in GeV, not along z.
         charge: Charge, in units of e.
-        barrel: The detector.
-        noise: Independent standard normal numbers: pixels in azimuth and z, scattering
-            in phi and theta.
+        detector: The detector.
+        noise: Independent standard normal numbers: pixels in both coordinates,
+            scattering in phi and theta.
 
     Returns:
         The hits, finite everywhere.
     """
-    start = perigee_from_momentum(position, momentum[:3], charge, barrel.field)
+    start = perigee_from_momentum(position, momentum[:3], charge, detector.field)
     total = jnp.sqrt(jnp.sum(momentum[:3] ** 2))
     # A photon's rounding must not make anybody faster than light.
     beta = jnp.minimum(total / momentum[3], 1.0)
-    material = effective_thickness(barrel)
-    # An impact parameter of zero has no derivative as a square root.
-    origin = jnp.sqrt(position[0] ** 2 + position[1] ** 2 + STAGGER**2 / 100)
-    depth = (barrel.radii - origin) / STAGGER
+    layers = _Layers(
+        groups=_in_step(detector.surfaces),
+        thickness=effective_thickness(detector),
+        ahead=jnp.concatenate(
+            [_ahead(group, position, momentum) for group in detector.surfaces]
+        ),
+        kick=noise[:, 2:],
+    )
+    order = None
+    if not detector.ordered:
+        first = [cross_layers(start, g, detector.field) for g in detector.surfaces]
+        order = jnp.argsort(jnp.concatenate([crossings.arc for crossings in first]))
+        layers = jax.tree.map(lambda x: x[order], layers)
 
     def cross(parameters, layer):
-        radius, thickness, depth, kick = layer
-        crossing = to_cylinder(parameters, radius, barrel.field)
-        theta = parameters[3]
-        sine = jnp.sin(theta)
-        incidence = sine * jnp.cos(crossing.direction - crossing.azimuth)
-        path = thickness / jnp.maximum(incidence, _MOST_OBLIQUE)
-        width = scattering_angle(path, total, beta) * jax.nn.sigmoid(depth)
-        point = jnp.stack(
-            [
-                radius * jnp.cos(crossing.azimuth),
-                radius * jnp.sin(crossing.azimuth),
-                crossing.z,
-            ]
-        )
+        crossing = _cross(parameters, layer.groups, detector.field)
+        depth = jnp.stack([layer.ahead, crossing.inside[0]]) / STAGGER
+        sine = jnp.sin(parameters[3])
+        path = layer.thickness / jnp.maximum(crossing.incidence[0], _MOST_OBLIQUE)
+        present = jnp.prod(jax.nn.sigmoid(depth))
+        width = scattering_angle(path, total, beta) * present
+        arc = crossing.arc[0]
         after = perigee_from_point(
-            point,
-            crossing.direction + width / sine * kick[0],
-            theta + width * kick[1],
+            position_at(parameters, arc, detector.field),
+            parameters[2]
+            - curvature(parameters, detector.field) * arc
+            + width / sine * layer.kick[0],
+            parameters[3] + width * layer.kick[1],
             parameters[4],
-            barrel.field,
+            detector.field,
         )
         # A layer that is not reached changes nothing.
-        after = jnp.where(crossing.reached, after, parameters)
-        return after, (crossing.azimuth, crossing.z, crossing.reached)
+        after = jnp.where(crossing.reached[0], after, parameters)
+        return after, (crossing, depth)
 
-    layers = (barrel.radii, material, depth, noise[:, 2:])
-    _, (azimuth, z, reached) = jax.lax.scan(cross, start, layers)
-    reached = reached & (depth > -_WIDTHS)
-    root = jnp.sqrt(jnp.asarray(12.0, azimuth.dtype))
-    azimuth = azimuth + barrel.pitch_azimuth / barrel.radii / root * noise[:, 0]
-    z = z + barrel.pitch_z / root * noise[:, 1]
-    log_found = jnp.log(barrel.efficiency) + jax.nn.log_sigmoid(
-        jnp.where(reached, depth, 0.0)
-    )
+    _, (crossings, depth) = jax.lax.scan(cross, start, layers)
+    crossings = jax.tree.map(lambda x: x[:, 0], crossings)
+    if order is not None:
+        back = jnp.argsort(order)
+        crossings, depth = jax.tree.map(lambda x: x[back], (crossings, depth))
+    reached = crossings.reached & jnp.all(depth > -_WIDTHS, axis=1)
+    root = jnp.sqrt(jnp.asarray(12.0, depth.dtype))
+    units = jnp.stack([crossings.scale, jnp.ones_like(crossings.scale)], axis=1)
+    measured = crossings.position + detector.pitch / root / units * noise[:, :2]
+    depth = jnp.where(reached[:, None], depth, 0.0)
+    log_found = jnp.log(detector.efficiency) + jnp.sum(jax.nn.log_sigmoid(depth), 1)
     logit = log_found - jnp.log1p(-jnp.exp(log_found))
-    return SimulatedHits(azimuth, z, jnp.where(reached, logit, -jnp.inf), reached)
+    return SimulatedHits(measured, jnp.where(reached, logit, -jnp.inf), reached)
+
+
+class _Layers(eqx.Module):
+    groups: tuple[tuple[Surfaces, Bool[Array, " layers"]], ...]
+    thickness: Float[Array, " layers"]
+    ahead: Float[Array, " layers"]
+    kick: Float[Array, "layers 2"]
+
+
+def _in_step(
+    surfaces: tuple[Surfaces, ...],
+) -> tuple[tuple[Surfaces, Bool[Array, " layers"]], ...]:
+    # Each group with an entry for every layer, and which of those are its own: others
+    # hold a copy of its first.
+    total, begin, groups = sum(group.number for group in surfaces), 0, []
+    for group in surfaces:
+        index = jnp.arange(total) - begin
+        own = jnp.clip(index, 0, group.number - 1)
+        spread = jax.tree.map(lambda x, own=own: x[own], group)
+        groups.append((spread, own == index))
+        begin += group.number
+    return tuple(groups)
+
+
+def _cross(
+    parameters: Float[Array, " 5"],
+    groups: tuple[tuple[Surfaces, Bool[Array, ""]], ...],
+    field: Float[Array, ""],
+) -> Crossings:
+    # The crossing of one layer, of whatever kind it is.
+    (first, _), *others = groups
+    found = cross_layers(parameters, _alone(first), field)
+    for group, own in others:
+        other = cross_layers(parameters, _alone(group), field)
+        found = jax.tree.map(lambda a, b, own=own: jnp.where(own, a, b), other, found)
+    return found
+
+
+def _alone(surface: Surfaces) -> Surfaces:
+    return jax.tree.map(lambda x: x[None], surface)
+
+
+def _ahead(
+    surfaces: Surfaces, position: Float[Array, " 3"], momentum: Float[Array, " 4"]
+) -> Float[Array, " layers"]:
+    # How far the layers are ahead of the production vertex, along their normal, in mm.
+    if isinstance(surfaces, Discs):
+        away = surfaces.z - position[2]
+        return jnp.where(momentum[2] < 0, -away, away)
+    if isinstance(surfaces, Cylinders):
+        # An impact parameter of zero has no derivative as a square root.
+        radius = position[0] ** 2 + position[1] ** 2 + STAGGER**2 / 100
+        return surfaces.radii - jnp.sqrt(radius)
+    x = position[0] * jnp.cos(surfaces.azimuth) + position[1] * jnp.sin(
+        surfaces.azimuth
+    )
+    return surfaces.distance - x

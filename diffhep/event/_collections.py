@@ -26,12 +26,11 @@ class Particles(eqx.Module):
 
 
 class Hits(eqx.Module):
-    """Measurements of each particle on each cylindrical layer."""
+    """Measurements of each particle on each layer of the detector."""
 
-    azimuth: Float[Array, "particles layers"]
-    """Measured azimuth on the layer, in rad."""
-    z: Float[Array, "particles layers"]
-    """Measured longitudinal position, in mm."""
+    position: Float[Array, "particles layers 2"]
+    """The two coordinates that the layer measures: azimuth [rad] and z [mm] on a
+    cylinder, azimuth and radius [mm] on a disc, two distances [mm] on a plane."""
     logit: Float[Array, "particles layers"]
     """Log-odds that the hit is found; minus infinity where none can be."""
     mask: Bool[Array, "particles layers"]

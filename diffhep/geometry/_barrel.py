@@ -1,12 +1,14 @@
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ._detector import AbstractDetector
+from ._surfaces import Cylinders, Surfaces
 
-class Barrel(eqx.Module):
+
+class Barrel(AbstractDetector):
     """Concentric cylindrical silicon layers in a uniform field along z.
 
     Long enough that acceptance is set by the generator's pseudorapidity cut. Each array
@@ -26,26 +28,25 @@ class Barrel(eqx.Module):
     field: Float[Array, ""]
     """Magnetic field along z, in T."""
 
+    @property
+    def pitch(self) -> Float[Array, "layers 2"]:
+        """Both pitches, in mm."""
+        return jnp.stack([self.pitch_azimuth, self.pitch_z], axis=1)
 
-def barrel_of(detector: eqx.Module | None) -> Barrel:
-    """The barrel that stands in an event.
+    @property
+    def surfaces(self) -> tuple[Surfaces, ...]:
+        """Cylinders without end."""
+        return (Cylinders(self.radii),)
 
-    Args:
-        detector: The event's `detector`.
+    @property
+    def ordered(self) -> bool:
+        """Radii increase."""
+        return True
 
-    Returns:
-        The same, known to be a barrel.
-
-    Raises:
-        ValueError: There is none, or it is something else.
-    """
-    if not isinstance(detector, Barrel):
-        found = type(detector).__name__
-        raise ValueError(
-            f"The event's `detector` is {found}, but a `Barrel` is needed; put "
-            "`PlaceDetector(barrel)` before."
-        )
-    return detector
+    @property
+    def example(self) -> Float[Array, " 5"]:
+        """A track of 10 GeV at right angles to the beam."""
+        return jnp.asarray([0.0, 0.0, 0.0, np.pi / 2, 0.1], self.radii.dtype)
 
 
 def build_barrel(

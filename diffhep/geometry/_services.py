@@ -1,6 +1,6 @@
 from jaxtyping import Array, Float
 
-from ._barrel import Barrel
+from ._detector import AbstractDetector
 
 
 SERVICES_PER_DENSITY = 1e-5
@@ -10,16 +10,16 @@ micrometre pixels, that is 400 channels per mm^2), and what carries it away is t
 be 0.4 % of a radiation length there."""
 
 
-def effective_thickness(barrel: Barrel) -> Float[Array, " layers"]:
+def effective_thickness(detector: AbstractDetector) -> Float[Array, " layers"]:
     """The material of each layer with the services that its channels need.
 
     What simulation and fit use: finer pixels cost scattering.
 
     Args:
-        barrel: The detector.
+        detector: The detector.
 
     Returns:
         Material at normal incidence, in radiation lengths.
     """
-    density = 1 / (barrel.pitch_azimuth * barrel.pitch_z)
-    return barrel.thickness + SERVICES_PER_DENSITY * density
+    density = 1 / (detector.pitch[:, 0] * detector.pitch[:, 1])
+    return detector.thickness + SERVICES_PER_DENSITY * density

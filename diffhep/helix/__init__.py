@@ -1,6 +1,7 @@
 """Track parameters, helices in a uniform field, and what deflects them."""
 
 from ._constants import KAPPA as KAPPA, PION_MASS as PION_MASS
+from ._crossings import Crossings as Crossings, cross_layers as cross_layers
 from ._cylinder import (
     Crossing as Crossing,
     to_cylinder as to_cylinder,
@@ -8,6 +9,7 @@ from ._cylinder import (
     transverse_slopes as transverse_slopes,
     within_reach as within_reach,
 )
+from ._kick import kick_response as kick_response
 from ._parameters import curvature as curvature, momentum as momentum
 from ._perigee import (
     perigee_at as perigee_at,

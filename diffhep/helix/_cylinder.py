@@ -2,6 +2,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..numerics import arcsine_ratio
 from ._parameters import curvature
 
 
@@ -99,7 +100,7 @@ def transverse_crossing(
     normal = (d0 - omega * (radius**2 + d0**2) / 2) / shrink
     opening = jnp.arcsin(normal / radius)
     chord = jnp.sqrt((radius**2 - d0**2) / shrink)
-    return opening, chord * _arcsine_ratio(omega * chord / 2)
+    return opening, chord * arcsine_ratio(omega * chord / 2)
 
 
 def transverse_slopes(
@@ -141,16 +142,6 @@ def transverse_slopes(
         per_chord * d0 * chord / (2 * shrink)
         + chord2 / 2 * _arcsine_ratio_slope(half, per_chord),
     )
-
-
-def _arcsine_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    # arcsin(x) / x, smooth at zero; the next term of the series is 0.022 x^10, below
-    # one part in 1e17 where it is used.
-    small = jnp.abs(x) < 3e-2
-    safe = jnp.where(small, 0.5, x)
-    y = jnp.where(small, x, 0.0) ** 2
-    series = 1 + y * (1 / 6 + y * (3 / 40 + y * (5 / 112 + y * 35 / 1152)))
-    return jnp.where(small, series, jnp.arcsin(safe) / safe)
 
 
 def _arcsine_ratio_slope(

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..numerics import matmul, sinc, wrap_angle
+from ..numerics import matmul, sinc, sinc_defect, wrap_angle
 from ._constants import KAPPA
 from ._parameters import curvature
 from ._perigee import perigee_at
@@ -55,7 +55,7 @@ def perigee_jacobian(
     way = (
         omega * across / after,
         (parameters[0] - moved[0] + before * omega * along) / after,
-        (arc * moved[0] - omega * arc**3 * _sinc_defect(turn)) / after,
+        (arc * moved[0] - omega * arc**3 * sinc_defect(turn)) / after,
     )
     # The curvature depends on theta and q/p.
     to_theta, to_charge = -omega * cotangent, KAPPA * field / sine
@@ -105,12 +105,3 @@ def _way(
     y = point[1] + new * jnp.cos(moved[2]) - old * jnp.cos(parameters[2])
     chord = x * jnp.cos(mean) + y * jnp.sin(mean)
     return turn, chord / sinc(turn / 2)
-
-
-def _sinc_defect(x: Float[Array, ""]) -> Float[Array, ""]:
-    # (1 - sin(x) / x) / x^2, smooth at zero.
-    small = jnp.abs(x) < 3e-2
-    safe = jnp.where(small, 1.0, x)
-    square = jnp.where(small, x, 0.0) ** 2
-    series = (1 - square / 20 * (1 - square / 42)) / 6
-    return jnp.where(small, series, (1 - sinc(safe)) / safe**2)

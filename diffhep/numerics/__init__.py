@@ -4,6 +4,7 @@ from ._angle import wrap_angle as wrap_angle
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
 from ._linear import (
     SmallCholesky as SmallCholesky,
+    inverse_near as inverse_near,
     inverse_spd as inverse_spd,
     matmul as matmul,
     matvec as matvec,
@@ -13,9 +14,11 @@ from ._masked import masked_sum as masked_sum, sanitise as sanitise
 from ._optimality import solve_optimality as solve_optimality
 from ._recompute import recompute as recompute, store as store
 from ._safe import (
+    arcsine_ratio as arcsine_ratio,
     safe_norm as safe_norm,
     safe_sqrt as safe_sqrt,
     sinc as sinc,
+    sinc_defect as sinc_defect,
     smooth_step as smooth_step,
 )
 from ._solver import AbstractSmallSolver as AbstractSmallSolver

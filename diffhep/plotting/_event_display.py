@@ -81,7 +81,7 @@ def _draw_hits(axes: Axes, event: Event, radii: np.ndarray) -> None:
     if event.hits is None:
         return
     found = np.asarray(event.hits.mask)
-    azimuth = np.asarray(event.hits.azimuth, float)[found]
+    azimuth = np.asarray(event.hits.position[..., 0], float)[found]
     slot, layer = np.nonzero(found)
     owner = owner_of_slots(event, found.shape[0])[slot]
     colours = [jet_colour(jet) for jet in owner]

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..estimators import Gradient
 from ..event import Event, Jets, Tracks, Vertices
-from ..geometry import barrel_of
+from ..geometry import detector_of
 from ..numerics import sanitise
 from ..pipeline import AbstractStage
 from ..vertexing import impact_at, safe_vertices, track_state, with_vertex_covariance
@@ -69,7 +69,7 @@ class TagJets(AbstractStage):
                 "`secondary_vertices`; run the stages that write them before."
             )
         features = features_of_jets(
-            tracks, jets, primary, secondary, barrel_of(event.detector).field
+            tracks, jets, primary, secondary, detector_of(event.detector).field
         )
         weight = jnp.where(jets.mask, jets.weight, 0.0)
         tags = jax.vmap(self.network)(features)

@@ -2,7 +2,7 @@
 
 from ._fit import TrackFit as TrackFit, fit_track as fit_track
 from ._hit_covariance import hit_covariance as hit_covariance
-from ._model import Prediction as Prediction, predict as predict
+from ._model import predict as predict
 from ._resolution import expected_covariance as expected_covariance
 from ._seed import seed_track as seed_track
 from ._stage import FitTracks as FitTracks

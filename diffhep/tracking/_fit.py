@@ -1,4 +1,4 @@
-import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -7,19 +7,18 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
-from ..geometry import Barrel
+from ..geometry import AbstractDetector
 from ..numerics import (
-    SmallCholesky,
+    inverse_near,
     inverse_spd,
-    matmul,
     matvec,
+    safe_sqrt,
     solve_optimality,
+    store,
     wrap_angle,
 )
-from ._hit_covariance import hit_covariance
-from ._model import predict
-from ._seed import seed_track
-from ._weigh import weigh
+from ._information import change, change_by_rows, information, respond
+from ._measurement import Measurement, linearise, prepare
 
 
 class TrackFit(eqx.Module):
@@ -36,119 +35,121 @@ class TrackFit(eqx.Module):
     found: Bool[Array, ""]
     """Whether there were enough hits; if not, the rest is finite and means nothing."""
     converged: Bool[Array, ""]
-    """Whether the minimum was reached."""
-
-
-class _Problem(eqx.Module):
-    azimuth: Float[Array, " layers"]
-    z: Float[Array, " layers"]
-    alive: Float[Array, " hits"]
-    radii: Float[Array, " layers"]
-    field: Float[Array, ""]
-    covariance: Float[Array, "hits hits"]
-    weight: Float[Array, "hits hits"]
-    step: Float[Array, "5 5"] | None
+    """Whether the minimum was reached, to 1e-4 standard deviations (0.03 in single
+    precision)."""
 
 
 def fit_track(
-    azimuth: Float[Array, " layers"],
-    z: Float[Array, " layers"],
+    position: Float[Array, "layers 2"],
     mask: Bool[Array, " layers"],
-    barrel: Barrel,
+    detector: AbstractDetector,
     *,
-    num_steps: int = 5,
+    num_steps: int = 3,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> TrackFit:
     """The helix that fits the hits best, with scattering in the covariance.
 
-    Least squares with the full covariance of the hits, which is taken at a seed in
-    closed form. The first step repairs what the seed ignored (scattering); the matrix
-    of the later ones is taken after it. Each of these gains two digits or more: 5 steps
-    leave less than 1e-10 standard deviations at 1 GeV.
+    Least squares with the full covariance of the hits: what scatters is taken at a seed
+    in closed form. A step of Gauss and Newton costs O(layers). Each gains two digits or
+    more: 3 steps leave less than 1e-5 standard deviations at 1 GeV, and mostly 1e-8.
 
     Args:
-        azimuth: Measured azimuths, in rad. Dead entries may hold anything.
-        z: Measured longitudinal positions, in mm. Dead entries may hold anything.
+        position: What was measured on each layer, in rad or mm; see the surfaces. Dead
+            entries may hold anything.
         mask: Which hits were found.
-        barrel: The detector.
-        num_steps: Number of Gauss-Newton steps, at least 2.
+        detector: The detector.
+        num_steps: Number of Gauss-Newton steps.
         adjoint: How the gradient crosses the fit; implicit unless given.
 
     Returns:
         The fit. It is not `found` with less than 3 hits.
+
+    Raises:
+        ValueError: There are no steps.
     """
-    if adjoint is None:
-        adjoint = optx.ImplicitAdjoint(linear_solver=SmallCholesky())
-    found = jnp.sum(mask) >= 3
-    # Too few hits: those of a canned track of some 10 GeV stand in.
-    use = mask & found
-    azimuth = jnp.where(use, azimuth, -3e-5 * barrel.radii)
-    z = jnp.where(use, z, 0.0)
-    mask = mask | ~found
-    seed = seed_track(azimuth, z, mask, barrel)
-    prediction = predict(seed, barrel.radii, barrel.field)
-    covariance = hit_covariance(seed, prediction, mask, barrel)
-    # The gradient through the inverse is dropped: `weigh` has that of the covariance.
-    weight = inverse_spd(jax.lax.stop_gradient(covariance))
-    alive = jnp.asarray(jnp.concatenate([mask, mask]), azimuth.dtype)
-    problem = _Problem(
-        azimuth, z, alive, barrel.radii, barrel.field, covariance, weight, None
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` is {num_steps}; take at least one step.")
+    hits, found = prepare(position, mask, detector)
+    if adjoint is None or isinstance(adjoint, optx.ImplicitAdjoint):
+        parameters, form, distance = _minimum(hits, num_steps)
+    else:
+        parameters = solve_optimality(
+            _update, _slope, hits.seed, hits, num_steps=num_steps, adjoint=adjoint
+        )
+        form = information(linearise(parameters, hits))
+        distance = _step(form)[1]
+    wrapped = jnp.where(jnp.arange(5) == 2, wrap_angle(parameters), parameters)
+    return TrackFit(
+        parameters=wrapped,
+        covariance=inverse_spd(form[:5, :5]),
+        chi2=form[5, 5],
+        ndf=jnp.sum(jnp.where(hits.weight > 0, 1.0, 0.0)) - 5,
+        found=found,
+        # False for NaN.
+        converged=distance < 1e-4 + 1e2 * jnp.sqrt(jnp.finfo(form.dtype).eps),
     )
-    step, slope, _ = _inverse_hessian(seed, problem)
-    start = seed + matvec(step, slope)
-    problem = dataclasses.replace(problem, step=_inverse_hessian(start, problem)[0])
-    parameters = solve_optimality(
-        _update, _optimality, start, problem, num_steps=num_steps - 1, adjoint=adjoint
+
+
+def _step(
+    form: Float[Array, "6 6"],
+) -> tuple[Float[Array, " 5"], Float[Array, ""]]:
+    # To the minimum of the quadratic form, and how far that is in standard deviations.
+    step = matvec(inverse_spd(form[:5, :5]), form[:5, 5])
+    return step, safe_sqrt(jnp.sum(step * form[:5, 5]))
+
+
+def _update(parameters: Float[Array, " 5"], hits: Any) -> Float[Array, " 5"]:
+    return parameters + _step(information(linearise(parameters, hits)))[0]
+
+
+def _slope(parameters: Float[Array, " 5"], hits: Any) -> Float[Array, " 5"]:
+    # Minus half the gradient of chi-squared.
+    return information(linearise(parameters, hits))[:5, 5]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _minimum(
+    hits: Measurement, num_steps: int
+) -> tuple[Float[Array, " 5"], Float[Array, "6 6"], Float[Array, ""]]:
+    # The best parameters, the information about them (one step before, where it is all
+    # but the same), and how far the minimum still is, in standard deviations.
+    def step(carry, _):
+        parameters, _, before = carry
+        form = information(linearise(parameters, hits))
+        move, length = _step(form)
+        # The steps shrink by a constant factor.
+        biggest = jnp.maximum(jnp.maximum(before, length), jnp.finfo(length.dtype).tiny)
+        distance = length * (length / biggest)
+        return (parameters + move, form, length), distance
+
+    zero = jnp.zeros_like(hits.seed[0])
+    start = hits.seed, jnp.zeros((6, 6), zero.dtype), zero
+    (parameters, form, _), distances = jax.lax.scan(step, start, length=num_steps)
+    return parameters, form, distances[-1]
+
+
+# The implicit function theorem for parameters and information together: they share
+# what is costly.
+@_minimum.defjvp
+def _minimum_jvp(
+    num_steps: int, primals: tuple[Measurement], tangents: tuple[Any]
+) -> tuple[Any, Any]:
+    (hits,), (tangent,) = primals, tangents
+    parameters, _, distance = _minimum(hits, num_steps)
+    parameters = store(parameters)
+    track, moved = jax.jvp(lambda h: linearise(parameters, h), (hits,), (tangent,))
+    response = respond(track)
+    direct = change(response, moved)
+    rows = jax.jacfwd(lambda p: linearise(p, hits).rows)(parameters)
+    slopes = jax.vmap(lambda r: change_by_rows(response, r), in_axes=3)(rows)
+    # The matrix is that of Gauss and Newton but for a part in a thousand.
+    guess = inverse_spd(response.form[:5, :5])
+    inverse = inverse_near(-slopes[:, :5, 5].T, guess)
+    shift = matvec(inverse, direct[:5, 5])
+    total = direct + jnp.tensordot(shift, slopes, 1)
+    # The distance is a diagnostic: it has no derivative.
+    return (parameters, response.form, distance), (
+        shift,
+        total,
+        jnp.zeros_like(distance),
     )
-    covariance, slope, chi2 = _inverse_hessian(parameters, problem)
-    # How far the minimum still is, in standard deviations. False for NaN.
-    distance = jnp.sum(slope * matvec(covariance, slope))
-    converged = distance < 1e4 * jnp.finfo(azimuth.dtype).eps
-    wrapped = jnp.stack(
-        [
-            parameters[0],
-            parameters[1],
-            wrap_angle(parameters[2]),
-            parameters[3],
-            parameters[4],
-        ]
-    )
-    ndf = jnp.sum(alive) - 5
-    return TrackFit(wrapped, covariance, chi2, ndf, found, converged)
-
-
-# A function that appears several times is traced once if it is jitted.
-@jax.jit
-def _residual(
-    parameters: Float[Array, " 5"], problem: _Problem
-) -> tuple[Float[Array, " hits"], Float[Array, "hits 5"]]:
-    prediction = predict(parameters, problem.radii, problem.field)
-    residual = jnp.concatenate(
-        [wrap_angle(problem.azimuth - prediction.azimuth), problem.z - prediction.z]
-    )
-    return residual * problem.alive, prediction.jacobian * problem.alive[:, None]
-
-
-@jax.jit
-def _optimality(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 5"]:
-    # Half the gradient of chi-squared: its Jacobian is positive definite.
-    residual, jacobian = _residual(parameters, problem)
-    weighted = weigh(problem.weight, problem.covariance, residual[:, None])
-    return -matvec(jacobian.T, weighted[:, 0])
-
-
-@jax.jit
-def _inverse_hessian(
-    parameters: Float[Array, " 5"], problem: _Problem
-) -> tuple[Float[Array, "5 5"], Float[Array, " 5"], Float[Array, ""]]:
-    # The covariance of the parameters, minus half the gradient of chi-squared, and
-    # chi-squared.
-    residual, jacobian = _residual(parameters, problem)
-    both = jnp.concatenate([jacobian, residual[:, None]], axis=1)
-    # All products at once: J' W J, J' W r and r' W r.
-    products = matmul(both.T, weigh(problem.weight, problem.covariance, both))
-    return inverse_spd(products[:5, :5]), products[:5, 5], products[5, 5]
-
-
-def _update(parameters: Float[Array, " 5"], problem: Any) -> Float[Array, " 5"]:
-    return parameters - matvec(problem.step, _optimality(parameters, problem))

@@ -1,118 +1,142 @@
-"""What a helix predicts for the hits of a barrel, and how that depends on it."""
+"""What a helix predicts for the hits of a detector, and what deflects it."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
-from ..helix import KAPPA, transverse_crossing, transverse_slopes, within_reach
+from ..geometry import (
+    STAGGER,
+    AbstractDetector,
+    Cylinders,
+    Discs,
+    Planes,
+    Surfaces,
+    effective_thickness,
+)
+from ..helix import (
+    PION_MASS,
+    Crossings,
+    cross_layers,
+    kick_response,
+    scattering_angle,
+)
 
 
-class Prediction(eqx.Module):
-    """Where a track crosses the layers, with the derivatives."""
-
-    azimuth: Float[Array, " layers"]
-    """Azimuth, in rad."""
-    z: Float[Array, " layers"]
-    """Longitudinal position, in mm."""
-    arc: Float[Array, " layers"]
-    """Transverse arc length from the perigee, in mm."""
-    jacobian: Float[Array, "hits 5"]
-    """Derivative of azimuths, then z, to the track parameters."""
+MOST_OBLIQUE = 0.05
+"""Least cosine of incidence by which material is divided: beyond it a layer of finite
+size is no longer a plane."""
 
 
+# A function that appears several times is traced once if it is jitted.
 @jax.jit
-def predict(
-    parameters: Float[Array, " 5"],
-    radii: Float[Array, " layers"],
-    field: Float[Array, ""],
-) -> Prediction:
-    """The hits of a track.
+def predict(parameters: Float[Array, " 5"], detector: AbstractDetector) -> Crossings:
+    """The crossings of a track with all layers of a detector.
 
     Args:
         parameters: Track parameters.
-        radii: Radii of the layers, in mm.
-        field: Magnetic field along z, in T.
+        detector: The detector.
 
     Returns:
-        The crossings. Where a layer is out of reach those of a straight track through
-        the axis stand, and their derivatives.
+        The crossings, in the order of the layers. Those that are not reached are finite
+        and mean nothing.
     """
-    d0, z0, phi, theta = parameters[0], parameters[1], parameters[2], parameters[3]
-    sine = jnp.sin(theta)
-    cotangent = jnp.cos(theta) / sine
-    # Curvature per q/p.
-    bend = KAPPA * field / sine
-    omega = bend * parameters[4]
-    d0 = jnp.broadcast_to(d0, radii.shape)
-    omegas = jnp.broadcast_to(omega, radii.shape)
-    reached = within_reach(d0, omegas, radii)
-    d0, omegas = jnp.where(reached, d0, 0.0), jnp.where(reached, omegas, 0.0)
-    rows = _crossings(d0, omegas, radii)
-    opening, arc, opening_d0, opening_omega, arc_d0, arc_omega = rows
-    one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
-    # Azimuth and z depend on d0 and the curvature alone, beside what is added.
-    azimuth_row = [
-        opening_d0,
-        zero,
-        one,
-        -omega * cotangent * opening_omega,
-        bend * opening_omega,
+    parts = [
+        cross_layers(parameters, group, detector.field) for group in detector.surfaces
     ]
-    z_row = [
-        cotangent * arc_d0,
-        one,
-        zero,
-        -arc / sine**2 - omega * cotangent**2 * arc_omega,
-        bend * cotangent * arc_omega,
-    ]
-    jacobian = jnp.concatenate(
-        [jnp.stack(azimuth_row, axis=1), jnp.stack(z_row, axis=1)]
+    return jax.tree.map(lambda *group: jnp.concatenate(group), *parts)
+
+
+def resolution(
+    crossings: Crossings, detector: AbstractDetector
+) -> Float[Array, "layers 2"]:
+    """The standard deviations of what the pixels measure.
+
+    Args:
+        crossings: Where a track crosses the layers.
+        detector: The detector.
+
+    Returns:
+        Pitch / sqrt(12), in the units of the measured coordinates.
+    """
+    root = jnp.sqrt(jnp.asarray(12.0, detector.pitch.dtype))
+    units = jnp.stack([crossings.scale, jnp.ones_like(crossings.scale)], axis=1)
+    return detector.pitch / root / units
+
+
+def scattering_kicks(
+    parameters: Float[Array, " 5"], crossings: Crossings, detector: AbstractDetector
+) -> Float[Array, "layers 5 2"]:
+    """The change of the track parameters by scattering of one standard deviation.
+
+    Args:
+        parameters: Track parameters of a pion.
+        crossings: Where it crosses the layers.
+        detector: The detector.
+
+    Returns:
+        Those for kicks in phi and theta at each layer. At the edges of a layer they
+        fade, as the material does in the simulation.
+    """
+    # No track has more than a million GeV; without the bound a straight one would
+    # divide by zero.
+    momentum = 1 / jnp.maximum(jnp.abs(parameters[4]), 1e-6)
+    beta = momentum / jnp.sqrt(momentum**2 + PION_MASS**2)
+    oblique = jnp.maximum(crossings.incidence, MOST_OBLIQUE)
+    thickness = effective_thickness(detector) / oblique
+    width = scattering_angle(thickness, momentum, beta)
+    present = jax.nn.sigmoid(crossings.inside / STAGGER)
+    width = jnp.where(crossings.reached, width * present, 0.0)
+    widths = jnp.stack([width / jnp.sin(parameters[3]), width], axis=1)
+    response = kick_response(parameters, crossings.arc, detector.field)
+    return response[:, :, :2] * widths[:, None, :]
+
+
+def is_angle(detector: AbstractDetector) -> Bool[np.ndarray, " layers"]:
+    """Which layers measure an azimuth first.
+
+    Args:
+        detector: The detector.
+
+    Returns:
+        Whether the first coordinate is in rad.
+    """
+    return np.concatenate(
+        [
+            np.full(group.number, not isinstance(group, Planes))
+            for group in detector.surfaces
+        ]
     )
-    return Prediction(
-        azimuth=phi + opening, z=z0 + arc * cotangent, arc=arc, jacobian=jacobian
-    )
 
 
-def _crossings_plain(
-    d0: Float[Array, " layers"],
-    omega: Float[Array, " layers"],
-    radii: Float[Array, " layers"],
-) -> Float[Array, "6 layers"]:
-    # Opening angle and arc, and their derivatives to d0 and the curvature.
-    value = transverse_crossing(d0, omega, radii)
-    return jnp.stack([*value, *transverse_slopes(d0, omega, radii)])
+def hit_points(
+    position: Float[Array, "layers 2"], detector: AbstractDetector
+) -> tuple[Float[Array, " layers"], Float[Array, " layers"], Float[Array, " layers"]]:
+    """Where in space hits are.
+
+    Args:
+        position: What was measured on each layer.
+        detector: The detector.
+
+    Returns:
+        Radius [mm], azimuth [rad] and z [mm]; the radius is positive.
+    """
+    parts, begin = [], 0
+    for group in detector.surfaces:
+        end = begin + group.number
+        parts.append(_points(position[begin:end], group))
+        begin = end
+    radii, azimuths, z = zip(*parts, strict=True)
+    return jnp.concatenate(radii), jnp.concatenate(azimuths), jnp.concatenate(z)
 
 
-# The derivative as an explicit matrix: the implicit derivative of the fit takes five
-# tangents and a transpose of this, which would each repeat the whole chain.
-@jax.custom_jvp
-def _crossings(
-    d0: Float[Array, " layers"],
-    omega: Float[Array, " layers"],
-    radii: Float[Array, " layers"],
-) -> Float[Array, "6 layers"]:
-    return _crossings_plain(d0, omega, radii)
-
-
-@_crossings.defjvp
-def _crossings_jvp(
-    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
-) -> tuple[Float[Array, "6 layers"], Float[Array, "6 layers"]]:
-    columns = _columns(*primals)
-    terms = [c * t[None, :] for c, t in zip(columns, tangents, strict=True)]
-    return _crossings(*primals), terms[0] + terms[1] + terms[2]
-
-
-# Jitted, as it appears several times: it is traced once.
-@jax.jit
-def _columns(
-    d0: Float[Array, " layers"],
-    omega: Float[Array, " layers"],
-    radii: Float[Array, " layers"],
-) -> tuple[
-    Float[Array, "6 layers"], Float[Array, "6 layers"], Float[Array, "6 layers"]
-]:
-    _, along = jax.linearize(_crossings_plain, d0, omega, radii)
-    one, zero = jnp.ones_like(radii), jnp.zeros_like(radii)
-    return along(one, zero, zero), along(zero, one, zero), along(zero, zero, one)
+def _points(
+    position: Float[Array, "layers 2"], surfaces: Surfaces
+) -> tuple[Float[Array, " layers"], Float[Array, " layers"], Float[Array, " layers"]]:
+    first, second = position[:, 0], position[:, 1]
+    if isinstance(surfaces, Cylinders):
+        return surfaces.radii, first, second
+    if isinstance(surfaces, Discs):
+        return second, first, surfaces.z
+    radius = jnp.sqrt(surfaces.distance**2 + first**2)
+    return radius, surfaces.azimuth + jnp.arctan(first / surfaces.distance), second

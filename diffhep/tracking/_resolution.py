@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..geometry import Barrel
+from ..geometry import AbstractDetector
 from ..numerics import inverse_spd, matmul
 from ._hit_covariance import hit_covariance
 from ._model import predict
@@ -10,7 +10,7 @@ from ._model import predict
 def expected_covariance(
     parameters: Float[Array, " 5"],
     mask: Bool[Array, " layers"],
-    barrel: Barrel,
+    detector: AbstractDetector,
 ) -> Float[Array, "5 5"]:
     """The covariance that a fit of a track's hits will have, without drawing hits.
 
@@ -20,13 +20,13 @@ def expected_covariance(
     Args:
         parameters: Parameters of the track, a pion.
         mask: Which layers find it, at least 3.
-        barrel: The detector. The order of its radii does not matter.
+        detector: The detector. The order of its layers does not matter.
 
     Returns:
         Covariance of (d0 [mm], z0 [mm], phi [rad], theta [rad], q/p [1/GeV]).
     """
-    prediction = predict(parameters, barrel.radii, barrel.field)
-    weight = inverse_spd(hit_covariance(parameters, prediction, mask, barrel))
-    alive = jnp.concatenate([mask, mask])
-    jacobian = jnp.where(alive[:, None], prediction.jacobian, 0.0)
+    crossings = predict(parameters, detector)
+    weight = inverse_spd(hit_covariance(parameters, crossings, mask, detector))
+    jacobian = jnp.where(mask[:, None, None], crossings.jacobian, 0.0)
+    jacobian = jnp.concatenate([jacobian[:, 0], jacobian[:, 1]])
     return inverse_spd(matmul(jacobian.T, matmul(weight, jacobian)))

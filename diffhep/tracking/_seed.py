@@ -1,16 +1,16 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..geometry import Barrel
+from ..geometry import AbstractDetector
 from ..helix import KAPPA, transverse_crossing, within_reach
 from ..numerics import matvec, solve_spd
+from ._model import hit_points
 
 
 def seed_track(
-    azimuth: Float[Array, " layers"],
-    z: Float[Array, " layers"],
+    position: Float[Array, "layers 2"],
     mask: Bool[Array, " layers"],
-    barrel: Barrel,
+    detector: AbstractDetector,
 ) -> Float[Array, " 5"]:
     r"""Track parameters from hits in closed form, without truth.
 
@@ -21,25 +21,25 @@ def seed_track(
     length. Errors are those of the pixels alone.
 
     Args:
-        azimuth: Measured azimuths, in rad. Dead entries must be finite.
-        z: Measured longitudinal positions, in mm. Dead entries must be finite.
+        position: What was measured on each layer. Dead entries must be finite.
         mask: Which hits were found, at least 3.
-        barrel: The detector.
+        detector: The detector.
 
     Returns:
         Track parameters.
     """
+    radii, azimuth, z = hit_points(position, detector)
     first = mask & (jnp.cumsum(mask) == 1)
     reference = jnp.sum(jnp.where(first, azimuth, 0.0))
-    radii, opening = barrel.radii, azimuth - reference
+    opening = azimuth - reference
     # In units of the outermost radius, for the conditioning.
-    size = radii[-1]
+    size = jnp.max(jnp.where(mask, radii, 0.0))
     relative = radii / size
     basis = jnp.stack(
         [jnp.ones_like(relative), relative * jnp.cos(opening), -(relative**2) / 2]
     )
     across = relative * jnp.sin(opening)
-    weight = jnp.where(mask, (size / barrel.pitch_azimuth) ** 2, 0.0)
+    weight = jnp.where(mask, (size / detector.pitch[:, 0]) ** 2, 0.0)
     offset, tangent, bend = _least_squares(basis, across, weight)
     cosine = 1 / jnp.sqrt(1 + tangent**2)
     phi = reference + jnp.arctan(tangent)
@@ -58,11 +58,11 @@ def seed_track(
         jnp.where(reached, d0s, 0.0), jnp.where(reached, omegas, 0.0), radii
     )
     basis = jnp.stack([jnp.ones_like(arc), arc / size])
-    weight = jnp.where(mask, (size / barrel.pitch_z) ** 2, 0.0)
+    weight = jnp.where(mask, (size / detector.pitch[:, 1]) ** 2, 0.0)
     z0, cotangent = _least_squares(basis, z, weight)
     cotangent = cotangent / size
     theta = jnp.pi / 2 - jnp.arctan(cotangent)
-    charge_over_momentum = omega * jnp.sin(theta) / (KAPPA * barrel.field)
+    charge_over_momentum = omega * jnp.sin(theta) / (KAPPA * detector.field)
     return jnp.stack([d0, z0, phi, theta, charge_over_momentum])
 
 

@@ -8,8 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..estimators import Gradient
 from ..event import Event, Status, Tracks
-from ..geometry import barrel_of
-from ..numerics import SmallCholesky
+from ..geometry import detector_of
 from ..pipeline import AbstractStage
 from ._fit import fit_track
 
@@ -21,9 +20,9 @@ class FitTracks(AbstractStage):
     does not converge is dropped and sets `Status.TRACK_FIT_FAILED`.
     """
 
-    num_steps: int = eqx.field(static=True, default=5)
+    num_steps: int = eqx.field(static=True, default=3)
     """Gauss-Newton steps from a seed in closed form."""
-    adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint(linear_solver=SmallCholesky())
+    adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint()
     """How the gradient crosses the fit."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"hits", "detector"})
@@ -37,21 +36,20 @@ class FitTracks(AbstractStage):
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with its tracks."""
         del key
-        hits, barrel = event.hits, barrel_of(event.detector)
+        hits, detector = event.hits, detector_of(event.detector)
         if hits is None:
             raise ValueError("The event lacks `hits`; run `SimulateHits` before.")
 
-        def fit(azimuth, z, mask):
+        def fit(position, mask):
             return fit_track(
-                azimuth,
-                z,
+                position,
                 mask,
-                barrel,
+                detector,
                 num_steps=self.num_steps,
                 adjoint=self.adjoint,
             )
 
-        fits = jax.vmap(fit)(hits.azimuth, hits.z, hits.mask)
+        fits = jax.vmap(fit)(hits.position, hits.mask)
         tracks = Tracks(
             parameters=fits.parameters,
             covariance=fits.covariance,

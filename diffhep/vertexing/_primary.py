@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..estimators import Gradient
 from ..event import Event, Status, Vertices
-from ..geometry import barrel_of
+from ..geometry import detector_of
 from ..numerics import BlockSolver3, sanitise
 from ..pipeline import AbstractStage
 from ._adaptive import AdaptiveWeights
@@ -114,7 +114,7 @@ class FitPrimaryVertex(AbstractStage):
             tracks.parameters,
             tracks.covariance,
             tracks.mask,
-            barrel_of(event.detector).field,
+            detector_of(event.detector).field,
             beam_spot=jnp.stack([width, width, length]),
             adaptive=AdaptiveWeights(self.temperature, self.cutoff),
             num_steps=self.num_steps,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..estimators import Gradient
 from ..event import Event, Status, Vertices
-from ..geometry import barrel_of
+from ..geometry import detector_of
 from ..numerics import BlockSolver3, sanitise
 from ..pipeline import AbstractStage
 from ._fit import VertexFit, fit_vertices
@@ -159,7 +159,7 @@ class FitSecondaryVertices(AbstractStage):
             tracks.parameters,
             tracks.covariance,
             tracks.mask,
-            barrel_of(event.detector).field,
+            detector_of(event.detector).field,
             membership=jets.membership & jets.mask[:, None],
             directions=directions,
             primary=primary.position[0],

@@ -8,10 +8,10 @@ import pytest
 
 from diffhep.geometry import (
     SERVICES_PER_DENSITY,
-    barrel_of,
     build_barrel,
     channels,
     default_barrel,
+    detector_of,
     detector_price,
     effective_thickness,
     price_items,
@@ -54,7 +54,7 @@ def test_good_numbers_are_taken(precision):
 
 def test_no_barrel_in_the_event():
     with pytest.raises(ValueError, match="PlaceDetector"):
-        barrel_of(None)
+        detector_of(None)
 
 
 def test_channels_by_hand():

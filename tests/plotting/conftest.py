@@ -120,8 +120,7 @@ def make_event(barrel, poison):
             mask=jnp.asarray(used),
         ),
         hits=Hits(
-            azimuth=jnp.asarray(azimuth),
-            z=jnp.asarray(z),
+            position=jnp.stack([jnp.asarray(azimuth), jnp.asarray(z)], axis=2),
             logit=jnp.full((NUM_SLOTS, 8), 3.0),
             mask=jnp.asarray(hit_mask),
         ),

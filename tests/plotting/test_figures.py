@@ -117,7 +117,7 @@ def test_display_tracks_pass_through_hits(event, barrel):
     transverse = figure.axes[0]
     drawn = np.concatenate(_polylines(transverse))
     found = np.asarray(event.hits.mask)
-    azimuth = np.asarray(event.hits.azimuth)[found]
+    azimuth = np.asarray(event.hits.position[..., 0])[found]
     radius = np.broadcast_to(np.asarray(barrel.radii), found.shape)[found]
     hits = radius[:, None] * np.stack([np.cos(azimuth), np.sin(azimuth)], axis=-1)
     distance = np.linalg.norm(hits[:, None] - drawn[None], axis=-1).min(axis=1)

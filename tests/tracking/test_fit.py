@@ -36,15 +36,25 @@ _one_prediction = jax.jit(predict)
 _one_covariance = jax.jit(hit_covariance)
 _one_true = jax.jit(_true_hits)
 _all_true = jax.jit(jax.vmap(_true_hits))
-_all_seeds = jax.jit(jax.vmap(seed_track, in_axes=(0, 0, 0, None)))
+
+
+def _stack(azimuth, z):
+    return jnp.stack([azimuth, z], axis=-1)
+
+
+_all_seeds = jax.jit(
+    jax.vmap(lambda a, z, m, b: seed_track(_stack(a, z), m, b), in_axes=(0, 0, 0, None))
+)
 
 
 @functools.partial(jax.jit, static_argnames=("unrolled", "num_steps"))
-def _fit(azimuth, z, mask, barrel, *, unrolled=False, num_steps=5):
+def _fit(azimuth, z, mask, barrel, *, unrolled=False, num_steps=3):
     adjoint = _UNROLLED if unrolled else None
 
     def one(azimuth, z, mask):
-        return fit_track(azimuth, z, mask, barrel, num_steps=num_steps, adjoint=adjoint)
+        return fit_track(
+            _stack(azimuth, z), mask, barrel, num_steps=num_steps, adjoint=adjoint
+        )
 
     return jax.vmap(one)(azimuth, z, mask)
 
@@ -95,14 +105,14 @@ def test_exact_hits_give_the_track_back():
     np.testing.assert_array_equal(fit.ndf, 2 * jnp.sum(mask, axis=1) - 5)
 
 
-def test_five_steps_reach_the_minimum():
+def test_three_steps_reach_the_minimum():
     _, azimuth, z, mask = _tracks(jax.random.key(1), (1.0, 2.0))
     fit, far = (
-        _fit(azimuth, z, mask, _BARREL, num_steps=5),
+        _fit(azimuth, z, mask, _BARREL, num_steps=3),
         _fit(azimuth, z, mask, _BARREL, num_steps=12),
     )
     width = jnp.sqrt(jnp.diagonal(far.covariance, axis1=1, axis2=2))
-    assert jnp.max(jnp.abs(fit.parameters - far.parameters) / width) < 1e-9
+    assert jnp.max(jnp.abs(fit.parameters - far.parameters) / width) < 1e-8
 
 
 @settings(max_examples=20, deadline=None)
@@ -132,15 +142,14 @@ def test_jacobian_of_the_prediction():
 
     @jax.jit
     def hits(parameters):
-        found = predict(parameters, _BARREL.radii, _BARREL.field)
-        return jnp.concatenate([found.azimuth, found.z])
+        return predict(parameters, _BARREL).position
 
     for row in parameters[:3]:
-        found = _one_prediction(row, _BARREL.radii, _BARREL.field)
+        found = _one_prediction(row, _BARREL)
         expected = jax.jit(jax.jacfwd(hits))(row)
         np.testing.assert_allclose(found.jacobian, expected, rtol=1e-9, atol=1e-9)
         azimuth, z = _one_true(row)
-        np.testing.assert_allclose(hits(row), jnp.concatenate([azimuth, z]), rtol=1e-12)
+        np.testing.assert_allclose(hits(row), _stack(azimuth, z), rtol=1e-12)
 
 
 def test_hit_covariance_against_the_transported_kicks():
@@ -180,7 +189,7 @@ def test_hit_covariance_against_the_transported_kicks():
         response = response * widths[None, :]
         expected = expected + response @ response.T
     mask = jnp.ones(6, bool)
-    found = _one_covariance(row, _one_prediction(row, radii, field), mask, _BARREL)
+    found = _one_covariance(row, _one_prediction(row, _BARREL), mask, _BARREL)
     scale = jnp.sqrt(jnp.diagonal(expected))
     scale = scale[:, None] * scale[None, :]
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-9)
@@ -193,16 +202,19 @@ def test_missing_hits_are_removed_exactly():
     fits = _fit(azimuth, z, jnp.tile(mask[None, :], (_SLOTS, 1)), _BARREL)
     fit = jax.tree.map(lambda x: x[0], fits)
     keep = np.flatnonzero(np.tile(mask, 2))
-    prediction = _one_prediction(fit.parameters, _BARREL.radii, _BARREL.field)
-    # The covariance of all hits, evaluated where the fit evaluates it.
-    seed = _one_seed(azimuth[0], z[0], mask, _BARREL)
-    there = _one_prediction(seed, _BARREL.radii, _BARREL.field)
+    prediction = _one_prediction(fit.parameters, _BARREL)
+    # The covariance of all hits: kicks as at the seed, derivatives as at the end.
+    measured = _stack(azimuth[0], z[0])
+    seed = _one_seed(measured, mask, _BARREL)
+    there = dataclasses.replace(
+        _one_prediction(seed, _BARREL), jacobian=prediction.jacobian
+    )
     full = _one_covariance(seed, there, jnp.ones(6, bool), _BARREL)
     weight = inverse_spd(full[np.ix_(keep, keep)])
-    residual = jnp.concatenate(
-        [wrap_angle(azimuth[0] - prediction.azimuth), z[0] - prediction.z]
-    )[keep]
-    jacobian = prediction.jacobian[keep]
+    residual = measured - prediction.position
+    residual = jnp.concatenate([wrap_angle(residual[:, 0]), residual[:, 1]])[keep]
+    jacobian = jnp.concatenate([prediction.jacobian[:, 0], prediction.jacobian[:, 1]])
+    jacobian = jacobian[keep]
     assert fit.chi2 == pytest.approx(float(residual @ weight @ residual), rel=1e-9)
     covariance = jnp.linalg.inv(jacobian.T @ weight @ jacobian)
     scale = jnp.sqrt(jnp.diagonal(covariance))
@@ -326,7 +338,7 @@ def test_impact_resolution_of_two_planes():
     )
     truth = jnp.array([0.0, 0.0, 0.3, jnp.pi / 2, 1e-4])
     azimuth, z = _one_true(truth, barrel)
-    fit = jax.jit(fit_track)(azimuth, z, jnp.ones(3, bool), barrel)
+    fit = jax.jit(fit_track)(_stack(azimuth, z), jnp.ones(3, bool), barrel)
     # z is a straight line through three points r = 30, 60, 90: variance at r = 0.
     r = np.array([30.0, 60.0, 90.0])
     variance = 0.1**2 / 12

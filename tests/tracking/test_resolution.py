@@ -61,7 +61,8 @@ def test_the_fit_has_the_expected_covariance():
     crossing = jax.vmap(to_cylinder, in_axes=(None, 0, None))(
         parameters, barrel.radii, barrel.field
     )
-    fit = fit_track(crossing.azimuth, crossing.z, mask, barrel)
+    position = jnp.stack([crossing.azimuth, crossing.z], axis=1)
+    fit = fit_track(position, mask, barrel)
     expected = expected_covariance(parameters, mask, barrel)
     scale = jnp.sqrt(jnp.diagonal(expected))
     scale = scale[:, None] * scale[None, :]

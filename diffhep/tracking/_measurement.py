@@ -1,0 +1,82 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..geometry import AbstractDetector
+from ..numerics import wrap_angle
+from ._information import LinearTrack
+from ._model import is_angle, predict, resolution, scattering_kicks
+from ._seed import seed_track
+
+
+class Measurement(eqx.Module):
+    """The hits of one track, and what the fit needs to know of their errors."""
+
+    position: Float[Array, "layers 2"]
+    """Measured coordinates, finite."""
+    weight: Float[Array, "layers 2"]
+    """Inverse variances; zero where there is no hit."""
+    kicks: Float[Array, "layers 5 kicks"]
+    """Scattering at the layers, in the order of flight."""
+    detector: AbstractDetector
+    """The detector."""
+    order: Int[Array, " layers"] | None
+    """The layers in the order of flight; None if they are so."""
+    seed: Float[Array, " 5"]
+    """Parameters at which the errors were taken."""
+
+
+def prepare(
+    position: Float[Array, "layers 2"],
+    mask: Bool[Array, " layers"],
+    detector: AbstractDetector,
+) -> tuple[Measurement, Bool[Array, ""]]:
+    """The hits of a track with their errors, taken at a seed.
+
+    Args:
+        position: What was measured on each layer.
+        mask: Which hits were found.
+        detector: The detector.
+
+    Returns:
+        The hits, and whether there are enough: if not, those of another track stand in.
+    """
+    found = jnp.sum(mask) >= 3
+    # Too few hits: those of a canned track stand in.
+    canned = predict(detector.example, detector)
+    use = mask & found
+    position = jnp.where(use[:, None], position, canned.position)
+    mask = use | (canned.reached & ~found)
+    seed = seed_track(position, mask, detector)
+    crossings = predict(seed, detector)
+    weight = jnp.where(mask[:, None], 1 / resolution(crossings, detector) ** 2, 0.0)
+    kicks = scattering_kicks(seed, crossings, detector)
+    order = None
+    if not detector.ordered:
+        order = jnp.argsort(crossings.arc)
+        kicks = kicks[order]
+    return Measurement(position, weight, kicks, detector, order, seed), found
+
+
+def linearise(parameters: Float[Array, " 5"], hits: Measurement) -> LinearTrack:
+    """The hits as linear functions of small changes of the track parameters.
+
+    Args:
+        parameters: Where to take the derivatives.
+        hits: The hits.
+
+    Returns:
+        The hits, in the order of flight.
+    """
+    crossings = predict(parameters, hits.detector)
+    residual = hits.position - crossings.position
+    angle = is_angle(hits.detector)
+    wrapped = wrap_angle(residual[:, 0])
+    residual = jnp.stack([jnp.where(angle, wrapped, residual[:, 0]), residual[:, 1]], 1)
+    rows = jnp.concatenate([crossings.jacobian, residual[:, :, None]], axis=2)
+    weight = hits.weight
+    if hits.order is not None:
+        rows, weight = rows[hits.order], weight[hits.order]
+    # What is out of reach has no derivative that means anything.
+    rows = jnp.where((weight > 0)[:, :, None], rows, 0.0)
+    return LinearTrack(rows, hits.kicks, weight)
