@@ -2,7 +2,12 @@
 
 from ._fit import TrackFit as TrackFit, fit_track as fit_track
 from ._hit_covariance import hit_covariance as hit_covariance
-from ._model import predict as predict
+from ._model import (
+    predict as predict,
+    resolution as resolution,
+    scattering_kicks as scattering_kicks,
+)
 from ._resolution import expected_covariance as expected_covariance
 from ._seed import seed_track as seed_track
+from ._smooth import SmoothedTrack as SmoothedTrack, smooth_track as smooth_track
 from ._stage import FitTracks as FitTracks

@@ -67,9 +67,33 @@ def fit_track(
     Raises:
         ValueError: There are no steps.
     """
+    hits, found = prepare(position, mask, detector)
+    return fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)[1]
+
+
+def fit_hits(
+    hits: Measurement,
+    found: Bool[Array, ""],
+    *,
+    num_steps: int,
+    adjoint: optx.AbstractAdjoint | None,
+) -> tuple[Float[Array, " 5"], TrackFit]:
+    """`fit_track` for hits that are prepared.
+
+    Args:
+        hits: The hits.
+        found: Whether there are enough.
+        num_steps: Number of Gauss-Newton steps.
+        adjoint: How the gradient crosses the fit; implicit if None.
+
+    Returns:
+        The parameters, phi not wrapped, and the fit.
+
+    Raises:
+        ValueError: There are no steps.
+    """
     if num_steps < 1:
         raise ValueError(f"`num_steps` is {num_steps}; take at least one step.")
-    hits, found = prepare(position, mask, detector)
     if adjoint is None or isinstance(adjoint, optx.ImplicitAdjoint):
         parameters, form, distance = _minimum(hits, num_steps)
     else:
@@ -79,7 +103,7 @@ def fit_track(
         form = information(linearise(parameters, hits))
         distance = _step(form)[1]
     wrapped = jnp.where(jnp.arange(5) == 2, wrap_angle(parameters), parameters)
-    return TrackFit(
+    fit = TrackFit(
         parameters=wrapped,
         covariance=inverse_spd(form[:5, :5]),
         chi2=form[5, 5],
@@ -88,6 +112,7 @@ def fit_track(
         # False for NaN.
         converged=distance < 1e-4 + 1e2 * jnp.sqrt(jnp.finfo(form.dtype).eps),
     )
+    return parameters, fit
 
 
 def _step(

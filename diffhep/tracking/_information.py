@@ -50,6 +50,31 @@ def information(track: LinearTrack) -> Float[Array, "6 6"]:
     return total
 
 
+def states_at_layers(track: LinearTrack) -> Float[Array, "layers 6 6"]:
+    """What all hits say about the track as it arrives at each layer.
+
+    Args:
+        track: The hits.
+
+    Returns:
+        The quadratic forms: information from further in, from the layer, and from
+        further out through its kicks.
+    """
+    start, layers = _start(track)
+
+    def inwards(form, layer):
+        blurred, _ = _inwards(form, layer)
+        return blurred, blurred
+
+    def outwards(form, layer):
+        kicks, told = layer
+        return _blur(form + told, kicks)[0], form
+
+    _, outer = jax.lax.scan(inwards, start, layers, reverse=True)
+    _, inner = jax.lax.scan(outwards, start, layers)
+    return inner + outer
+
+
 def _start(
     track: LinearTrack,
 ) -> tuple[
