@@ -6,6 +6,20 @@ from ._barrel import (
     build_barrel as build_barrel,
     default_barrel as default_barrel,
 )
+from ._field import AbstractField as AbstractField, UniformField as UniformField
+from ._gridded import (
+    GriddedField as GriddedField,
+    gridded_field as gridded_field,
+    sample_field as sample_field,
+)
+from ._interpolation import (
+    AbstractInterpolation as AbstractInterpolation,
+    AbstractOutside as AbstractOutside,
+    NearestOutside as NearestOutside,
+    Tricubic as Tricubic,
+    Trilinear as Trilinear,
+    ZeroOutside as ZeroOutside,
+)
 from ._price import (
     Prices as Prices,
     channels as channels,
@@ -16,4 +30,11 @@ from ._price import (
 from ._services import (
     SERVICES_PER_DENSITY as SERVICES_PER_DENSITY,
     effective_thickness as effective_thickness,
+)
+from ._solenoid import SolenoidField as SolenoidField, build_solenoid as build_solenoid
+from ._surfaces import (
+    AbstractSurface as AbstractSurface,
+    CylinderSurface as CylinderSurface,
+    LineSurface as LineSurface,
+    PlaneSurface as PlaneSurface,
 )
