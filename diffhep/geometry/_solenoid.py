@@ -79,10 +79,10 @@ def build_solenoid(*, central: float, radius: float, length: float) -> SolenoidF
 class _Mean(eqx.Module):
     # One step of the arithmetic-geometric mean on the way to an integral of the third
     # kind: DLMF 19.8.6 and 19.8.7, with the inverse of their p.
-    arithmetic: Float[Array, ""]
-    geometric: Float[Array, ""]
-    inverse: Float[Array, ""]
-    square: Float[Array, ""]
+    arithmetic: Float[Array, "*steps"]
+    geometric: Float[Array, "*steps"]
+    inverse: Float[Array, "*steps"]
+    square: Float[Array, "*steps"]
 
 
 def _end(
@@ -115,16 +115,18 @@ def _end(
     bottom = total * (1 + square) - 8 * square / total + tiny
     inverse = 2 * (1 - square) / bottom
     state = _Mean(total / 2, jnp.sqrt(product), inverse, 4 / total**2)
-    steps = [state]
-    for _ in range(_STEPS):
-        state = _improve(state, square)
-        steps.append(state)
-    mean = state.arithmetic
-    squares = [2.0**n * step.square for n, step in enumerate(steps, start=1)]
-    radial = sum(squares, start=jnp.zeros_like(square)) / (8 * mean)
+    # A loop and not a list of steps: that takes five times as long to compile.
+    last, steps = jax.lax.scan(
+        lambda state, _: (_improve(state, square), state), state, length=_STEPS
+    )
+    powers = 2 ** jnp.arange(1, _STEPS + 1, dtype=z.dtype)
+    mean = last.arithmetic
+    radial = (jnp.sum(powers * steps.square) + 2 * powers[-1] * last.square) / (
+        8 * mean
+    )
     first = 2 * (total - 4 * square / total) / bottom
     odd = square * (4 * (1 + square) / total - 2 * total) / bottom
-    third = first - 2 * odd * _defect(steps) / bottom
+    third = first - 2 * odd * _defect(steps, last) / bottom
     return radial, z * third / (4 * mean)
 
 
@@ -137,16 +139,18 @@ def _improve(state: _Mean, square: Float[Array, ""]) -> _Mean:
     return _Mean(mean, jnp.sqrt(product), 2 * v / (1 + v**2 * product), following)
 
 
-def _defect(steps: list[_Mean]) -> Float[Array, ""]:
+def _defect(steps: _Mean, last: _Mean) -> Float[Array, ""]:
     # How far the sum of DLMF 19.8.7 is below 2, over the inverse of the first p, and
     # from the back. Where the means agree what is left of the sum is elementary.
-    mean = steps[-1].arithmetic
-    turn = steps[-1].inverse * mean
+    mean = last.arithmetic
+    turn = last.inverse * mean
     # The sign over 1 + |turn|, with its derivative on the sheet.
     result = 2 * mean * (jnp.sign(turn) - turn / (1 + jnp.abs(turn)))
-    for step in reversed(steps[:-1]):
+
+    def add(result: Float[Array, ""], step: _Mean) -> tuple[Float[Array, ""], None]:
         product = step.arithmetic * step.geometric
         ratio = step.inverse**2 * product
         following = (1 - ratio) / (1 + ratio) ** 2 * result
-        result = 2 * step.inverse * product / (1 + ratio) + following
-    return result
+        return 2 * step.inverse * product / (1 + ratio) + following, None
+
+    return jax.lax.scan(add, result, steps, reverse=True)[0]
