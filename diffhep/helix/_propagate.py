@@ -48,7 +48,10 @@ def propagate(
         stepsize_controller: How long the steps are; by default `default_steps`. With
             `diffrax.ConstantStepSize()` give `first_step`.
         adjoint: How the gradient crosses the integration. The default is for reverse
-            mode; take `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`.
+            mode; take `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`. Not
+            `diffrax.DirectAdjoint()`, unless the steps are fixed: across the cells of a
+            gridded map, where adaptive steps are rejected, its gradient is wrong by up
+            to 5e-3 (diffrax 0.7.2), when all others agree to 1e-8.
         first_step: Length of the first step, in mm; of all of them, if they are fixed.
         max_steps: The most steps that are taken.
 

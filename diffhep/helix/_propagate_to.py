@@ -1,6 +1,7 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
@@ -78,10 +79,10 @@ def propagate_to(
     )
     limit = jnp.where(alive, sign * furthest, 0.0).astype(position.dtype)
     # The crossing does not depend on the way to it: no gradient is dropped.
-    stopped = jax.lax.stop_gradient((motion, surface))
+    stopped = _widened(jax.lax.stop_gradient((motion, surface)))
     solution = integrate(
         stopped[0],
-        limit,
+        _widened(limit),
         _without_gradient(scheme),
         event=_event(surface),
         args=stopped[1],
@@ -89,7 +90,7 @@ def propagate_to(
     found = alive & (solution.result == diffrax.RESULTS.event_occurred)
     # Beyond reach nothing is integrated again.
     (end,) = jax.tree.leaves(solution.ts)
-    path = jax.lax.stop_gradient(jnp.where(found, end[-1], 0.0))
+    path = jax.lax.stop_gradient(jnp.where(found, end[-1], 0.0)).astype(limit.dtype)
     again = integrate(motion, path, scheme)
     arc = local_arc(motion, again)
     length = jnp.zeros_like(path)
@@ -107,6 +108,15 @@ def propagate_to(
         direction=sign * jnp.where(reached, along, motion.direction),
         path=sign * jnp.where(reached, path + length, 0.0),
         reached=reached,
+    )
+
+
+def _widened(tree: Any) -> Any:
+    # Diffrax' events mix a track's precision with the default one, and fail if they
+    # differ: float32 where float64 is switched on.
+    default = jnp.asarray(0.0).dtype
+    return jax.tree.map(
+        lambda x: x.astype(default) if eqx.is_inexact_array(x) else x, tree
     )
 
 

@@ -87,6 +87,24 @@ def test_single_precision_of_a_track():
             assert np.max(loss) < 1e-5
 
 
+def test_surfaces_in_either_precision(precision):
+    # float32 by itself, and where float64 is switched on.
+    parameters = np.array([3.0, -20.0, 0.7, 1.1, 0.8])
+    results = []
+    for dtype in {precision, "float32"}:
+        inputs = [jnp.asarray(x, dtype) for x in (parameters, 300.0, 2.0)]
+        arc = to_cylinder(*inputs).arc
+        start = cartesian_from_perigee(inputs[0], jnp.zeros(3, dtype))
+        along = UniformField(jnp.asarray([0.0, 0.0, 2.0], dtype))
+        found = propagate_to(*start, along, CylinderSurface(inputs[1]))
+        assert found.reached
+        assert found.position.dtype == found.path.dtype == dtype
+        expected = position_at(inputs[0], arc, inputs[2])
+        np.testing.assert_allclose(found.position, expected, atol=1e-3)
+        results.append(found.position.astype("float32"))
+    np.testing.assert_allclose(results[0], results[-1], atol=1e-3)
+
+
 def _by_scipy(position, direction, charge, path):
     field = jax.jit(_SOLENOID.__call__)
 
