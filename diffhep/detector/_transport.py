@@ -8,7 +8,7 @@ from ..geometry import (
     AbstractDetector,
     Cylinders,
     Discs,
-    Surfaces,
+    LayerGroup,
     effective_thickness,
 )
 from ..helix import (
@@ -30,7 +30,7 @@ class SimulatedHits(eqx.Module):
     """What the layers would measure of one particle, were every hit found."""
 
     position: Float[Array, "layers 2"]
-    """Both measured coordinates, in rad and mm; see the surfaces."""
+    """Both measured coordinates, in rad and mm; see the layers."""
     logit: Float[Array, " layers"]
     """Log-odds that the hit is found; minus infinity where `reached` is false."""
     reached: Bool[Array, " layers"]
@@ -72,16 +72,16 @@ def simulate_hits(
     # A photon's rounding must not make anybody faster than light.
     beta = jnp.minimum(total / momentum[3], 1.0)
     layers = _Layers(
-        groups=_in_step(detector.surfaces),
+        groups=_in_step(detector.groups),
         thickness=effective_thickness(detector),
         ahead=jnp.concatenate(
-            [_ahead(group, position, momentum) for group in detector.surfaces]
+            [_ahead(group, position, momentum) for group in detector.groups]
         ),
         kick=noise[:, 2:],
     )
     order = None
     if not detector.ordered:
-        first = [cross_layers(start, g, detector.field) for g in detector.surfaces]
+        first = [cross_layers(start, g, detector.field) for g in detector.groups]
         order = jnp.argsort(jnp.concatenate([crossings.arc for crossings in first]))
         layers = jax.tree.map(lambda x: x[order], layers)
 
@@ -122,19 +122,19 @@ def simulate_hits(
 
 
 class _Layers(eqx.Module):
-    groups: tuple[tuple[Surfaces, Bool[Array, " layers"]], ...]
+    groups: tuple[tuple[LayerGroup, Bool[Array, " layers"]], ...]
     thickness: Float[Array, " layers"]
     ahead: Float[Array, " layers"]
     kick: Float[Array, "layers 2"]
 
 
 def _in_step(
-    surfaces: tuple[Surfaces, ...],
-) -> tuple[tuple[Surfaces, Bool[Array, " layers"]], ...]:
+    layers: tuple[LayerGroup, ...],
+) -> tuple[tuple[LayerGroup, Bool[Array, " layers"]], ...]:
     # Each group with an entry for every layer, and which of those are its own: others
     # hold a copy of its first.
-    total, begin, groups = sum(group.number for group in surfaces), 0, []
-    for group in surfaces:
+    total, begin, groups = sum(group.number for group in layers), 0, []
+    for group in layers:
         index = jnp.arange(total) - begin
         own = jnp.clip(index, 0, group.number - 1)
         spread = jax.tree.map(lambda x, own=own: x[own], group)
@@ -145,7 +145,7 @@ def _in_step(
 
 def _cross(
     parameters: Float[Array, " 5"],
-    groups: tuple[tuple[Surfaces, Bool[Array, ""]], ...],
+    groups: tuple[tuple[LayerGroup, Bool[Array, ""]], ...],
     field: Float[Array, ""],
 ) -> Crossings:
     # The crossing of one layer, of whatever kind it is.
@@ -157,22 +157,20 @@ def _cross(
     return found
 
 
-def _alone(surface: Surfaces) -> Surfaces:
+def _alone(surface: LayerGroup) -> LayerGroup:
     return jax.tree.map(lambda x: x[None], surface)
 
 
 def _ahead(
-    surfaces: Surfaces, position: Float[Array, " 3"], momentum: Float[Array, " 4"]
+    layers: LayerGroup, position: Float[Array, " 3"], momentum: Float[Array, " 4"]
 ) -> Float[Array, " layers"]:
     # How far the layers are ahead of the production vertex, along their normal, in mm.
-    if isinstance(surfaces, Discs):
-        away = surfaces.z - position[2]
+    if isinstance(layers, Discs):
+        away = layers.z - position[2]
         return jnp.where(momentum[2] < 0, -away, away)
-    if isinstance(surfaces, Cylinders):
+    if isinstance(layers, Cylinders):
         # An impact parameter of zero has no derivative as a square root.
         radius = position[0] ** 2 + position[1] ** 2 + STAGGER**2 / 100
-        return surfaces.radii - jnp.sqrt(radius)
-    x = position[0] * jnp.cos(surfaces.azimuth) + position[1] * jnp.sin(
-        surfaces.azimuth
-    )
-    return surfaces.distance - x
+        return layers.radii - jnp.sqrt(radius)
+    x = position[0] * jnp.cos(layers.azimuth) + position[1] * jnp.sin(layers.azimuth)
+    return layers.distance - x

@@ -10,6 +10,27 @@ from ._detector import (
     AbstractDetector as AbstractDetector,
     detector_of as detector_of,
 )
+from ._endcap import Endcap as Endcap, build_endcap as build_endcap
+from ._field import AbstractField as AbstractField, UniformField as UniformField
+from ._gridded import (
+    GriddedField as GriddedField,
+    gridded_field as gridded_field,
+    sample_field as sample_field,
+)
+from ._interpolation import (
+    AbstractInterpolation as AbstractInterpolation,
+    AbstractOutside as AbstractOutside,
+    NearestOutside as NearestOutside,
+    Tricubic as Tricubic,
+    Trilinear as Trilinear,
+    ZeroOutside as ZeroOutside,
+)
+from ._layers import (
+    Cylinders as Cylinders,
+    Discs as Discs,
+    LayerGroup as LayerGroup,
+    Planes as Planes,
+)
 from ._price import (
     Prices as Prices,
     channels as channels,
@@ -21,10 +42,12 @@ from ._services import (
     SERVICES_PER_DENSITY as SERVICES_PER_DENSITY,
     effective_thickness as effective_thickness,
 )
+from ._solenoid import SolenoidField as SolenoidField, build_solenoid as build_solenoid
 from ._surfaces import (
-    Cylinders as Cylinders,
-    Discs as Discs,
-    Planes as Planes,
-    Surfaces as Surfaces,
+    AbstractSurface as AbstractSurface,
+    CylinderSurface as CylinderSurface,
+    LineSurface as LineSurface,
+    PlaneSurface as PlaneSurface,
 )
 from ._telescope import Telescope as Telescope
+from ._tracker import Tracker as Tracker, default_tracker as default_tracker

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._detector import AbstractDetector
-from ._surfaces import Cylinders, Surfaces
+from ._layers import Cylinders, LayerGroup
 
 
 class Barrel(AbstractDetector):
@@ -34,7 +34,7 @@ class Barrel(AbstractDetector):
         return jnp.stack([self.pitch_azimuth, self.pitch_z], axis=1)
 
     @property
-    def surfaces(self) -> tuple[Surfaces, ...]:
+    def groups(self) -> tuple[LayerGroup, ...]:
         """Cylinders without end."""
         return (Cylinders(self.radii),)
 

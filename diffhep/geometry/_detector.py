@@ -4,7 +4,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from ._surfaces import Surfaces
+from ._layers import LayerGroup
 
 
 STAGGER = 0.5
@@ -30,7 +30,7 @@ class AbstractDetector(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def surfaces(self) -> tuple[Surfaces, ...]:
+    def groups(self) -> tuple[LayerGroup, ...]:
         """The layers in their order, in groups of one kind."""
 
     @property

@@ -1,56 +1,89 @@
-"""The surfaces of a detector, in groups of one kind."""
+"""Surfaces that a track is propagated to, as a condition on where it is and goes."""
+
+import abc
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-
-class Cylinders(eqx.Module):
-    """Cylinders about the z axis. They measure azimuth [rad] and z [mm]."""
-
-    radii: Float[Array, " layers"]
-    """Radii, in mm."""
-    half_length: Float[Array, " layers"] | None = None
-    """Largest absolute z, in mm; None for cylinders without end."""
-
-    @property
-    def number(self) -> int:
-        """How many."""
-        return self.radii.shape[0]
+from ..numerics import safe_norm
 
 
-class Discs(eqx.Module):
-    """Rings at right angles to the z axis. They measure azimuth [rad], radius [mm]."""
+class AbstractSurface(eqx.Module):
+    """A condition on position and direction that changes sign where it is met."""
 
-    z: Float[Array, " layers"]
-    """Longitudinal positions, in mm."""
-    inner: Float[Array, " layers"]
-    """Inner radii, in mm."""
-    outer: Float[Array, " layers"]
-    """Outer radii, in mm."""
+    upwards: eqx.AbstractClassVar[bool | None]
+    """The change that counts, along the track: to positive, to negative or both
+    (None)."""
 
-    @property
-    def number(self) -> int:
-        """How many."""
-        return self.z.shape[0]
+    @abc.abstractmethod
+    def __call__(
+        self, position: Float[Array, " 3"], direction: Float[Array, " 3"]
+    ) -> Float[Array, ""]:
+        """How far a track is from the surface.
 
+        Args:
+            position: A point of the track (x, y, z), in mm.
+            direction: Unit vector along the track.
 
-class Planes(eqx.Module):
-    """Planes parallel to the z axis, without end: a telescope, or staves of a barrel.
-
-    They measure the distance from the foot of the perpendicular from the z axis, along
-    (-sin, cos) of the normal's azimuth [mm], and z [mm].
-    """
-
-    distance: Float[Array, " layers"]
-    """Distance from the z axis, in mm, positive."""
-    azimuth: Float[Array, " layers"]
-    """Azimuth of the normal, in rad."""
-
-    @property
-    def number(self) -> int:
-        """How many."""
-        return self.distance.shape[0]
+        Returns:
+            A signed distance, in mm; zero on the surface.
+        """
 
 
-Surfaces = Cylinders | Discs | Planes
-"""What a track may cross."""
+class PlaneSurface(AbstractSurface):
+    """A plane: a disc of an endcap or a flat module."""
+
+    upwards = None
+
+    point: Float[Array, " 3"]
+    """A point of the plane (x, y, z), in mm."""
+    normal: Float[Array, " 3"]
+    """A vector normal to the plane, of any length but zero."""
+
+    def __call__(
+        self, position: Float[Array, " 3"], direction: Float[Array, " 3"]
+    ) -> Float[Array, ""]:
+        """The distance along the normal."""
+        del direction
+        length = jnp.sqrt(jnp.sum(self.normal**2))
+        return jnp.sum((position - self.point) * self.normal) / length
+
+
+class CylinderSurface(AbstractSurface):
+    """A cylinder about the z axis, crossed in either direction."""
+
+    upwards = None
+
+    radius: Float[Array, ""]
+    """The radius, in mm."""
+
+    def __call__(
+        self, position: Float[Array, " 3"], direction: Float[Array, " 3"]
+    ) -> Float[Array, ""]:
+        """The distance, positive outside."""
+        del direction
+        return safe_norm(position[:2]) - self.radius
+
+
+class LineSurface(AbstractSurface):
+    """The closest approach to a line: the perigee, if the line is along z."""
+
+    upwards = True
+
+    point: Float[Array, " 3"]
+    """A point of the line (x, y, z), in mm."""
+    along: Float[Array, " 3"]
+    """A vector along the line, of any length but zero."""
+
+    def __call__(
+        self, position: Float[Array, " 3"], direction: Float[Array, " 3"]
+    ) -> Float[Array, ""]:
+        """The way past the closest approach of the tangent, times sin^2 of the angle.
+
+        The angle is that between the track and the line.
+        """
+        square = jnp.sum(self.along**2)
+        offset = position - self.point
+        offset = offset - self.along * (jnp.sum(offset * self.along) / square)
+        return jnp.sum(offset * direction)

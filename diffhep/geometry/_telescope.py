@@ -2,7 +2,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._detector import AbstractDetector
-from ._surfaces import Planes, Surfaces
+from ._layers import LayerGroup, Planes
 
 
 class Telescope(AbstractDetector):
@@ -32,7 +32,7 @@ class Telescope(AbstractDetector):
         return jnp.stack([self.pitch_across, self.pitch_z], axis=1)
 
     @property
-    def surfaces(self) -> tuple[Surfaces, ...]:
+    def groups(self) -> tuple[LayerGroup, ...]:
         """Planes without end."""
         azimuth = jnp.broadcast_to(self.azimuth, self.distance.shape)
         return (Planes(self.distance, azimuth),)

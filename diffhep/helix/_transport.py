@@ -38,7 +38,7 @@ def perigee_jacobian(
     sine = jnp.sin(theta)
     cotangent = jnp.cos(theta) / sine
     omega = curvature(parameters, field)
-    turn, arc = _way(parameters, moved, point)
+    turn, arc = way_between(parameters, moved, point)
     across = arc * sinc(turn)
     along = arc**2 / 2 * sinc(turn / 2) ** 2
     before, after = 1 - omega * parameters[0], 1 - omega * moved[0]
@@ -91,7 +91,7 @@ def move_perigee(
     return moved, matmul(jacobian, matmul(covariance, jacobian.T))
 
 
-def _way(
+def way_between(
     parameters: Float[Array, " 5"],
     moved: Float[Array, " 5"],
     point: Float[Array, " 3"],

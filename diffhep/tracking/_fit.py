@@ -54,7 +54,7 @@ def fit_track(
     more: 3 steps leave less than 1e-5 standard deviations at 1 GeV, and mostly 1e-8.
 
     Args:
-        position: What was measured on each layer, in rad or mm; see the surfaces. Dead
+        position: What was measured on each layer, in rad or mm; see the layers. Dead
             entries may hold anything.
         mask: Which hits were found.
         detector: The detector.

@@ -10,8 +10,8 @@ from ..geometry import (
     AbstractDetector,
     Cylinders,
     Discs,
+    LayerGroup,
     Planes,
-    Surfaces,
     effective_thickness,
 )
 from ..helix import (
@@ -42,7 +42,7 @@ def predict(parameters: Float[Array, " 5"], detector: AbstractDetector) -> Cross
         and mean nothing.
     """
     parts = [
-        cross_layers(parameters, group, detector.field) for group in detector.surfaces
+        cross_layers(parameters, group, detector.field) for group in detector.groups
     ]
     return jax.tree.map(lambda *group: jnp.concatenate(group), *parts)
 
@@ -104,7 +104,7 @@ def is_angle(detector: AbstractDetector) -> Bool[np.ndarray, " layers"]:
     return np.concatenate(
         [
             np.full(group.number, not isinstance(group, Planes))
-            for group in detector.surfaces
+            for group in detector.groups
         ]
     )
 
@@ -122,7 +122,7 @@ def hit_points(
         Radius [mm], azimuth [rad] and z [mm]; the radius is positive.
     """
     parts, begin = [], 0
-    for group in detector.surfaces:
+    for group in detector.groups:
         end = begin + group.number
         parts.append(_points(position[begin:end], group))
         begin = end
@@ -131,12 +131,12 @@ def hit_points(
 
 
 def _points(
-    position: Float[Array, "layers 2"], surfaces: Surfaces
+    position: Float[Array, "layers 2"], layers: LayerGroup
 ) -> tuple[Float[Array, " layers"], Float[Array, " layers"], Float[Array, " layers"]]:
     first, second = position[:, 0], position[:, 1]
-    if isinstance(surfaces, Cylinders):
-        return surfaces.radii, first, second
-    if isinstance(surfaces, Discs):
-        return second, first, surfaces.z
-    radius = jnp.sqrt(surfaces.distance**2 + first**2)
-    return radius, surfaces.azimuth + jnp.arctan(first / surfaces.distance), second
+    if isinstance(layers, Cylinders):
+        return layers.radii, first, second
+    if isinstance(layers, Discs):
+        return second, first, layers.z
+    radius = jnp.sqrt(layers.distance**2 + first**2)
+    return radius, layers.azimuth + jnp.arctan(first / layers.distance), second

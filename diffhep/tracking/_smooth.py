@@ -56,7 +56,7 @@ def smooth_track(
     information filter, are added at every layer. At the perigee it is `fit_track`.
 
     Args:
-        position: What was measured on each layer, in rad or mm; see the surfaces. Dead
+        position: What was measured on each layer, in rad or mm; see the layers. Dead
             entries may hold anything.
         mask: Which hits were found. Layers without a hit scatter all the same.
         detector: The detector.
