@@ -59,24 +59,32 @@ def cross_discs(
         (t * sine_in + a * cosine_in) / radius
         for a, t in zip(across, along, strict=True)
     ]
-    to_theta = -omega * cotangent
-    rows = [
-        row
-        for to, forwards in ((around, sine_in / radius), (outwards, cosine_in))
-        for row in (
-            to[0],
-            forwards * further[0],
-            to[1],
-            to_theta * to[2] + forwards * further[1],
-            bend * to[2],
-        )
-    ]
+    slopes = [(around, sine_in / radius), (outwards, cosine_in)]
     return Crossings(
         position=jnp.stack([azimuth, radius], axis=1),
-        jacobian=layers_first(rows),
+        jacobian=layers_first(_rows(slopes, further, -omega * cotangent, bend)),
         arc=arc,
         incidence=jnp.abs(cosine),
         scale=radius,
         inside=jnp.minimum(radius - discs.inner, discs.outer - radius),
         reached=reached,
     )
+
+
+def _rows(
+    slopes: list[tuple[list[Float[Array, " layers"]], Float[Array, " layers"]]],
+    further: tuple[Float[Array, " layers"], Float[Array, " layers"]],
+    to_theta: Float[Array, " layers"],
+    bend: Float[Array, " layers"],
+) -> list[Float[Array, " layers"]]:
+    # The Jacobian's entries from derivatives at a given arc, and along it.
+    rows = []
+    for fixed, forwards in slopes:
+        rows += [
+            fixed[0],
+            forwards * further[0],
+            fixed[1],
+            to_theta * fixed[2] + forwards * further[1],
+            bend * fixed[2],
+        ]
+    return rows
