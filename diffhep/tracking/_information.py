@@ -82,8 +82,19 @@ def _start(
     tuple[Float[Array, "layers 5 kicks"], Float[Array, "layers 6 6"]],
 ]:
     # No information; and of each layer the kicks, and what its hit alone tells.
-    told = jax.vmap(lambda h, w: matmul(h.T, w[:, None] * h))(track.rows, track.weight)
+    told = jax.vmap(lambda h, w: _outer(h, w[:, None] * h))(track.rows, track.weight)
     return jnp.zeros_like(told[0]), (track.kicks, told)
+
+
+def _outer(
+    left: Float[Array, "rows 6"], right: Float[Array, "rows 6"]
+) -> Float[Array, "6 6"]:
+    # The sum of two or three dyads: that many operations are faster than a product.
+    terms = [
+        a[:, None] * b[None, :]
+        for a, b in ((left[k], right[k]) for k in range(left.shape[0]))
+    ]
+    return functools.reduce(jnp.add, terms)
 
 
 def _inwards(
@@ -102,7 +113,7 @@ def _blur(
     lever = matmul(kicks.T, form[:5])
     identity = jnp.eye(kicks.shape[1], dtype=form.dtype)
     gain = matmul(inverse_spd(matmul(lever[:, :5], kicks) + identity), lever)
-    return form - matmul(lever.T, gain), gain
+    return form - _outer(lever, gain), gain
 
 
 class Response(eqx.Module):

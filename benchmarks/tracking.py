@@ -1,0 +1,301 @@
+"""Track fits: time, compilation, accuracy, beside NumPy and the Kalman filter of ACTS.
+
+Every process runs on ONE core, ours and the peers' alike. The peer from ACTS needs
+`pip install pyacts==48.1.0` (the extra `acts`), in this environment or in that of the
+interpreter that `ACTS_PYTHON` names; without it its rows are left out, and said so.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from diffhep.geometry import AbstractDetector, Telescope, build_barrel
+from diffhep.tracking import (
+    TrackFit,
+    fit_track,
+    hit_covariance,
+    predict,
+    seed_track,
+    smooth_track,
+)
+
+from . import _acts_telescope as acts
+from ._harness import QUICK, Row, report, seconds
+from ._numpy_fit import fit as numpy_fit
+
+
+NUM_TRACKS = 4096 if QUICK else 20_480
+BLOCK = 512
+REPEATS = 3 if QUICK else 9
+MODES = ("float32", "float64")
+LAYERS = 10
+TELESCOPE_STEPS = 2
+
+
+def _barrel() -> AbstractDetector:
+    return build_barrel(
+        radii=list(np.linspace(30.0, 1020.0, LAYERS)),
+        pitch_azimuth=[0.05] * LAYERS,
+        pitch_z=[0.25] * LAYERS,
+        thickness=[0.015] * LAYERS,
+        efficiency=[0.98] * LAYERS,
+        field=2.0,
+    )
+
+
+def _telescope() -> AbstractDetector:
+    number, root = acts.PLANES, 12**0.5
+    return Telescope(
+        distance=jnp.asarray([acts.SPACING * (i + 1) for i in range(number)]),
+        pitch_across=jnp.full(number, acts.SIGMA_ACROSS * root),
+        pitch_z=jnp.full(number, acts.SIGMA_ALONG * root),
+        thickness=jnp.full(number, acts.THICKNESS),
+        efficiency=jnp.full(number, 0.99),
+        field=jnp.asarray(acts.FIELD),
+        azimuth=jnp.asarray(0.0),
+    )
+
+
+def _tracks(
+    detector: AbstractDetector, width: float, slope: float
+) -> Float[Array, "tracks layers 2"]:
+    """Hits with their scattering, of 1 to 10 GeV, within angles about the axis."""
+    keys = jax.random.split(jax.random.key(1), 5)
+    shape = (NUM_TRACKS,)
+    transverse = jax.random.uniform(keys[0], shape, minval=1.0, maxval=10.0)
+    phi = jax.random.uniform(keys[1], shape, minval=-width, maxval=width)
+    theta = jnp.pi / 2 + jax.random.uniform(keys[2], shape, minval=-slope, maxval=slope)
+    sign = jnp.where(jnp.arange(NUM_TRACKS) % 2 == 0, 1.0, -1.0)
+    zero = jnp.zeros_like(phi)
+    truth = [zero, zero, phi, theta, sign * jnp.sin(theta) / transverse]
+    truth = jnp.stack(truth, axis=1)
+
+    def one(parameters, noise):
+        crossings = predict(parameters, detector)
+        mask = jnp.ones(crossings.arc.shape, bool)
+        covariance = hit_covariance(parameters, crossings, mask, detector)
+        # In units of the errors: azimuths are in rad.
+        scale = jnp.sqrt(jnp.diagonal(covariance))
+        root = jnp.linalg.cholesky(covariance / scale[:, None] / scale[None, :])
+        moved = jnp.reshape(scale * (root @ noise), (2, -1)).T
+        return crossings.position + moved
+
+    noise = jax.random.normal(keys[3], (NUM_TRACKS, 2 * detector.pitch.shape[0]))
+    return jax.jit(jax.vmap(one))(truth, noise)
+
+
+def _in_blocks(function, position):
+    # What a core has in its cache at once.
+    blocks = jnp.reshape(position, (-1, BLOCK, *position.shape[1:]))
+    return jax.lax.map(jax.vmap(function), blocks)
+
+
+def _fit(position, detector, *, num_steps=3) -> TrackFit:
+    mask = jnp.ones(position.shape[0], bool)
+    return fit_track(position, mask, detector, num_steps=num_steps)
+
+
+def _smooth(position, detector, *, num_steps=3):
+    mask = jnp.ones(position.shape[0], bool)
+    return smooth_track(position, mask, detector, num_steps=num_steps)
+
+
+@jax.checkpoint
+def _number(position, detector):
+    # Each parameter, covariance and chi-squared takes part in the gradient.
+    fit = _fit(position, detector)
+    variance = jnp.diagonal(fit.covariance)
+    width = jax.lax.stop_gradient(jnp.sqrt(variance))
+    return jnp.sum(fit.parameters / width) + jnp.sum(jnp.log(variance)) + fit.chi2
+
+
+def _timed(function, *arguments) -> dict[str, float]:
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    compile_time = time.perf_counter() - start
+    compiled(*arguments)
+    each = seconds(lambda: compiled(*arguments), repeats=REPEATS) / NUM_TRACKS
+    return {"compile": compile_time, "us": 1e6 * each}
+
+
+def _numpy_us(position, barrel) -> float:
+    # Seeds and the covariance of the hits are given to it: only the steps are timed.
+    mask = jnp.ones(LAYERS, bool)
+
+    def prepare(position):
+        seed = seed_track(position, mask, barrel)
+        covariance = hit_covariance(seed, predict(seed, barrel), mask, barrel)
+        scale = jnp.sqrt(jnp.diagonal(covariance))
+        scale = scale[:, None] * scale[None, :]
+        return seed, jnp.linalg.inv(covariance / scale) / scale
+
+    seeds, weights = map(np.asarray, jax.jit(jax.vmap(prepare))(position))
+    measured = np.concatenate([position[:, :, 0], position[:, :, 1]], axis=1)
+    radii, field = np.asarray(barrel.radii), float(barrel.field)
+    call = lambda: numpy_fit(  # noqa: E731
+        measured, weights, seeds, radii=radii, field=field, steps=3
+    )
+    return 1e6 * seconds(call, repeats=3) / NUM_TRACKS
+
+
+def _measure(mode: str) -> dict[str, float]:
+    jax.config.update("jax_enable_x64", mode == "float64")
+    barrel, telescope = _barrel(), _telescope()
+    barrel_hits = _tracks(barrel, 3.1, 1.0)
+    plane_hits = _tracks(telescope, 0.087, 0.1)
+    found = {}
+
+    def keep(name, function, *arguments):
+        found[name] = _timed(function, *arguments)
+
+    for detector, hits, name, steps in (
+        (barrel, barrel_hits, "barrel", 3),
+        (telescope, plane_hits, "telescope", TELESCOPE_STEPS),
+    ):
+        keep(
+            f"{name} fit",
+            lambda p, d=detector, n=steps: _in_blocks(
+                lambda x: _fit(x, d, num_steps=n), p
+            ),
+            hits,
+        )
+        keep(
+            f"{name} smoother",
+            lambda p, d=detector, n=steps: _in_blocks(
+                lambda x: _smooth(x, d, num_steps=n), p
+            ),
+            hits,
+        )
+    keep(
+        "barrel gradient",
+        jax.grad(lambda p: jnp.sum(_in_blocks(lambda x: _number(x, barrel), p))),
+        barrel_hits,
+    )
+    keep(
+        "barrel gradient, detector too",
+        jax.grad(
+            lambda p, d: jnp.sum(_in_blocks(lambda x: _number(x, d), p)), argnums=(0, 1)
+        ),
+        barrel_hits,
+        barrel,
+    )
+    flat = {f"{a}: {b}": value for a, r in found.items() for b, value in r.items()}
+    if mode == "float64":
+        flat["numpy: us"] = _numpy_us(barrel_hits, barrel)
+        flat["steps"] = _left(plane_hits, telescope)
+    return flat
+
+
+def _left(hits, telescope) -> float:
+    # How far the steps taken on the telescope end from the minimum.
+    def end(num_steps):
+        fit = lambda x: _fit(x, telescope, num_steps=num_steps)  # noqa: E731
+        return jax.jit(lambda hits: _in_blocks(fit, hits))(hits)
+
+    fits = [end(TELESCOPE_STEPS), end(8)]
+    width = jnp.sqrt(jnp.diagonal(fits[1].covariance, axis1=2, axis2=3))
+    return float(jnp.max(jnp.abs(fits[0].parameters - fits[1].parameters) / width))
+
+
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+}
+
+
+def _alone(command: list[str]) -> str:
+    # On one core.
+    core = {min(os.sched_getaffinity(0))}
+    environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
+    result = subprocess.run(
+        command,
+        env=environment | _ONE_THREAD,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, core),
+    )
+    return result.stdout
+
+
+def _acts_us() -> float | None:
+    python = os.environ.get("ACTS_PYTHON", sys.executable)
+    missing = subprocess.run(
+        [python, "-c", "import acts"], stderr=subprocess.DEVNULL, check=False
+    ).returncode
+    if missing:
+        print("ACTS is not installed: `pip install pyacts==48.1.0`; without its rows.")
+        return None
+    events = 2 if QUICK else 10
+    script = os.path.abspath(acts.__file__)
+    output = _alone([python, script, str(events), "1000"])
+    return 1e6 * json.loads(output.splitlines()[-1])["seconds"]
+
+
+def _rows(mode: str, found: dict[str, float], acts_us: float | None) -> list[Row]:
+    fit = found["barrel fit: us"]
+    rows = [
+        Row(f"{mode}: fit, barrel of {LAYERS} layers, us a track", fit),
+        Row(f"{mode}: with its gradient", found["barrel gradient: us"], fit, 3),
+        Row(
+            f"{mode}: with that to the detector too",
+            found["barrel gradient, detector too: us"],
+            fit,
+        ),
+        Row(f"{mode}: Kalman smoother, barrel", found["barrel smoother: us"]),
+        Row(f"{mode}: compilation of the fit, s", found["barrel fit: compile"], bar=10),
+        Row(
+            f"{mode}: compilation of its gradient, s", found["barrel gradient: compile"]
+        ),
+        Row(
+            f"{mode}: fit, telescope, us, peer ACTS",
+            found["telescope fit: us"],
+            acts_us,
+            None if acts_us is None else 0.1,
+        ),
+        Row(
+            f"{mode}: Kalman smoother, telescope, us, peer ACTS",
+            found["telescope smoother: us"],
+            acts_us,
+            None if acts_us is None else 1 / 3,
+        ),
+    ]
+    if "numpy: us" in found:
+        rows += [
+            Row(f"{mode}: fit, barrel, us, peer NumPy", fit, found["numpy: us"]),
+            Row(
+                f"telescope: {TELESCOPE_STEPS} steps end so many s.d. from the minimum",
+                found["steps"],
+                bar=1e-5,
+            ),
+        ]
+    return rows
+
+
+def main() -> int:
+    """Measure both precisions and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mode", choices=MODES, help="measure one mode, print JSON")
+    options = parser.parse_args()
+    if options.mode:
+        print(json.dumps(_measure(options.mode)))
+        return 0
+    acts_us = _acts_us()
+    rows = []
+    for mode in MODES:
+        command = [sys.executable, "-m", "benchmarks.tracking", "--mode", mode]
+        rows += _rows(mode, json.loads(_alone(command).splitlines()[-1]), acts_us)
+    return report("tracking", rows, tracks=NUM_TRACKS, block=BLOCK, cores=1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
