@@ -33,7 +33,7 @@ from ._numpy_fit import fit as numpy_fit
 
 
 NUM_TRACKS = 4096 if QUICK else 20_480
-BLOCK = 512
+BLOCK = 256
 REPEATS = 3 if QUICK else 9
 MODES = ("float32", "float64")
 LAYERS = 10
