@@ -33,6 +33,26 @@ def digitisation() -> dict:
     }
 
 
+def _shoot(sequencer, random, tracks: int) -> None:
+    import acts  # noqa: PLC0415
+    import acts.examples  # noqa: PLC0415
+    from acts.examples import simulation  # noqa: PLC0415
+
+    unit, still = acts.UnitConstants, acts.Vector4(0, 0, 0, 0)
+    simulation.addParticleGun(
+        sequencer,
+        simulation.ParticleConfig(
+            num=tracks, pdg=acts.PdgParticle.eMuon, randomizeCharge=True
+        ),
+        simulation.EtaConfig(-0.1, 0.1, uniform=True),
+        simulation.MomentumConfig(1 * unit.GeV, 10 * unit.GeV, transverse=True),
+        simulation.PhiConfig(-5 * unit.degree, 5 * unit.degree),
+        vtxGen=acts.examples.GaussianVertexGenerator(mean=still, stddev=still),
+        multiplicity=1,
+        rnd=random,
+    )
+
+
 def run(folder: Path, events: int, tracks: int) -> float:
     """Simulate and fit muons of 1 to 10 GeV; the time of the fit per track, in s."""
     import acts  # noqa: PLC0415 - optional, and only in this process
@@ -56,19 +76,7 @@ def run(folder: Path, events: int, tracks: int) -> float:
         trackFpes=False,
     )
     random = acts.examples.RandomNumbers(seed=42)
-    still = acts.Vector4(0, 0, 0, 0)
-    simulation.addParticleGun(
-        sequencer,
-        simulation.ParticleConfig(
-            num=tracks, pdg=acts.PdgParticle.eMuon, randomizeCharge=True
-        ),
-        simulation.EtaConfig(-0.1, 0.1, uniform=True),
-        simulation.MomentumConfig(1 * unit.GeV, 10 * unit.GeV, transverse=True),
-        simulation.PhiConfig(-5 * unit.degree, 5 * unit.degree),
-        vtxGen=acts.examples.GaussianVertexGenerator(mean=still, stddev=still),
-        multiplicity=1,
-        rnd=random,
-    )
+    _shoot(sequencer, random, tracks)
     simulation.addFatras(
         sequencer, geometry, field, rnd=random, enableInteractions=True
     )

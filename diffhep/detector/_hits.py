@@ -1,3 +1,4 @@
+import functools
 from typing import ClassVar
 
 import jax
@@ -7,12 +8,16 @@ from jaxtyping import PRNGKeyArray
 from ..estimators import AbstractSampler, Gradient, Score
 from ..event import Event, Hits
 from ..geometry import detector_of
+from ..helix import Ionisation
 from ..pipeline import AbstractStage
 from ._transport import simulate_hits
 
 
 class SimulateHits(AbstractStage):
     """Stage: `particles` and `detector` in, `hits` out: all that could be found."""
+
+    ionisation: Ionisation | None = None
+    """How much energy is lost in the material; none if None."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"particles", "detector"})
     writes: ClassVar[frozenset[str]] = frozenset({"hits"})
@@ -34,9 +39,14 @@ class SimulateHits(AbstractStage):
         momentum = jnp.where(alive, particles.momentum, canned[None, :])
         vertex = jnp.where(alive, particles.vertex, 0.0)
         charge = jnp.where(charged, particles.charge, 1.0)
-        shape = (charged.shape[0], detector.pitch.shape[0], 4)
+        shape = (
+            charged.shape[0],
+            detector.pitch.shape[0],
+            4 if self.ionisation is None else 5,
+        )
         noise = jax.random.normal(key, shape, vertex.dtype)
-        hits = jax.vmap(simulate_hits, in_axes=(0, 0, 0, None, 0))(
+        simulate = functools.partial(simulate_hits, ionisation=self.ionisation)
+        hits = jax.vmap(simulate, in_axes=(0, 0, 0, None, 0))(
             vertex, momentum, charge, detector, noise
         )
         reached = hits.reached & alive

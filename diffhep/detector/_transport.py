@@ -1,3 +1,5 @@
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,12 @@ from ..geometry import (
     effective_thickness,
 )
 from ..helix import (
+    MUON_MASS,
     Crossings,
+    Ionisation,
     cross_layers,
     curvature,
+    lose_energy,
     perigee_from_momentum,
     perigee_from_point,
     position_at,
@@ -42,13 +47,16 @@ def simulate_hits(
     momentum: Float[Array, " 4"],
     charge: Float[Array, ""],
     detector: AbstractDetector,
-    noise: Float[Array, "layers 4"],
+    noise: Float[Array, "layers kinds"],
+    *,
+    ionisation: Ionisation | None = None,
 ) -> SimulatedHits:
     """The hits of a charged particle, by exact helices between the layers.
 
     At each layer the position is measured with the Gaussian resolution of its pixels,
-    pitch / sqrt(12), and then the direction changes by multiple scattering. No energy
-    is lost. Everything is differentiable in the detector and in the particle.
+    pitch / sqrt(12). Then the direction changes by multiple scattering, and the
+    momentum by the energy lost, which fluctuates like a Gaussian. Everything is
+    differentiable in the detector and in the particle.
 
     A layer sees a particle that is produced before it and crosses it between its edges.
     So that these may be parameters, this is no cut: the probability of a hit is the
@@ -62,15 +70,28 @@ def simulate_hits(
         charge: Charge, in units of e.
         detector: The detector.
         noise: Independent standard normal numbers: pixels in both coordinates,
-            scattering in phi and theta.
+            scattering in phi and theta; and a fifth for the energy loss, if there is.
+        ionisation: How much energy is lost in the material; none unless given.
 
     Returns:
         The hits, finite everywhere.
+
+    Raises:
+        ValueError: There are not as many kinds of noise as are needed.
     """
+    kinds = 4 if ionisation is None else 5
+    if noise.shape[1] != kinds:
+        raise ValueError(
+            f"`noise` has {noise.shape[1]} numbers per layer, but {kinds} are needed "
+            f"{'without' if ionisation is None else 'with'} energy loss."
+        )
     start = perigee_from_momentum(position, momentum[:3], charge, detector.field)
     total = jnp.sqrt(jnp.sum(momentum[:3] ** 2))
     # A photon's rounding must not make anybody faster than light.
     beta = jnp.minimum(total / momentum[3], 1.0)
+    # What is lighter than a muon loses energy like one.
+    square = momentum[3] ** 2 - total**2
+    mass = jnp.sqrt(jnp.maximum(square, MUON_MASS**2))
     layers = _Layers(
         groups=_in_step(detector.groups),
         thickness=effective_thickness(detector),
@@ -85,28 +106,9 @@ def simulate_hits(
         order = jnp.argsort(jnp.concatenate([crossings.arc for crossings in first]))
         layers = jax.tree.map(lambda x: x[order], layers)
 
-    def cross(parameters, layer):
-        crossing = _cross(parameters, layer.groups, detector.field)
-        depth = jnp.stack([layer.ahead, crossing.inside[0]]) / STAGGER
-        sine = jnp.sin(parameters[3])
-        path = layer.thickness / jnp.maximum(crossing.incidence[0], _MOST_OBLIQUE)
-        present = jnp.prod(jax.nn.sigmoid(depth))
-        width = scattering_angle(path, total, beta) * present
-        arc = crossing.arc[0]
-        after = perigee_from_point(
-            position_at(parameters, arc, detector.field),
-            parameters[2]
-            - curvature(parameters, detector.field) * arc
-            + width / sine * layer.kick[0],
-            parameters[3] + width * layer.kick[1],
-            parameters[4],
-            detector.field,
-        )
-        # A layer that is not reached changes nothing.
-        after = jnp.where(crossing.reached[0], after, parameters)
-        return after, (crossing, depth)
-
-    _, (crossings, depth) = jax.lax.scan(cross, start, layers)
+    particle = _Particle(total, beta, mass, ionisation)
+    step = functools.partial(_pass, particle=particle, field=detector.field)
+    _, (crossings, depth) = jax.lax.scan(step, start, layers)
     crossings = jax.tree.map(lambda x: x[:, 0], crossings)
     if order is not None:
         back = jnp.argsort(order)
@@ -121,11 +123,52 @@ def simulate_hits(
     return SimulatedHits(measured, jnp.where(reached, logit, -jnp.inf), reached)
 
 
+class _Particle(eqx.Module):
+    momentum: Float[Array, ""]
+    beta: Float[Array, ""]
+    mass: Float[Array, ""]
+    ionisation: Ionisation | None
+
+
 class _Layers(eqx.Module):
     groups: tuple[tuple[LayerGroup, Bool[Array, " layers"]], ...]
     thickness: Float[Array, " layers"]
     ahead: Float[Array, " layers"]
-    kick: Float[Array, "layers 2"]
+    kick: Float[Array, "layers kinds"]
+
+
+def _pass(
+    parameters: Float[Array, " 5"],
+    layer: _Layers,
+    *,
+    particle: _Particle,
+    field: Float[Array, ""],
+) -> tuple[Float[Array, " 5"], tuple[Crossings, Float[Array, " 2"]]]:
+    # Through one layer: the helix behind it, the crossing, and how deep inside the
+    # layer's edges it is, in units of their width.
+    crossing = _cross(parameters, layer.groups, field)
+    depth = jnp.stack([layer.ahead, crossing.inside[0]]) / STAGGER
+    sine = jnp.sin(parameters[3])
+    path = layer.thickness / jnp.maximum(crossing.incidence[0], _MOST_OBLIQUE)
+    present = jnp.prod(jax.nn.sigmoid(depth))
+    width = scattering_angle(path, particle.momentum, particle.beta) * present
+    charge_over_momentum = parameters[4]
+    ionisation = particle.ionisation
+    if ionisation is not None:
+        state = (path * present, particle.momentum, particle.mass)
+        loss = ionisation.mean(*state) + ionisation.width(*state) * layer.kick[2]
+        charge_over_momentum = lose_energy(charge_over_momentum, loss, particle.mass)
+    arc = crossing.arc[0]
+    direction = parameters[2] - curvature(parameters, field) * arc
+    after = perigee_from_point(
+        position_at(parameters, arc, field),
+        direction + width / sine * layer.kick[0],
+        parameters[3] + width * layer.kick[1],
+        charge_over_momentum,
+        field,
+    )
+    # A layer that is not reached changes nothing.
+    return jnp.where(crossing.reached[0], after, parameters), (crossing, depth)
 
 
 def _in_step(

@@ -7,7 +7,11 @@ from ._cartesian import (
 )
 from ._closest_line import closest_to_line as closest_to_line
 from ._closest_point import closest_to_point as closest_to_point
-from ._constants import KAPPA as KAPPA, PION_MASS as PION_MASS
+from ._constants import (
+    KAPPA as KAPPA,
+    MUON_MASS as MUON_MASS,
+    PION_MASS as PION_MASS,
+)
 from ._cross_layers import cross_layers as cross_layers
 from ._crossings import Crossings as Crossings
 from ._cylinder import (
@@ -18,6 +22,7 @@ from ._cylinder import (
     within_reach as within_reach,
 )
 from ._integrate import Waypoint as Waypoint, default_steps as default_steps
+from ._ionisation import Ionisation as Ionisation, lose_energy as lose_energy
 from ._kick import kick_response as kick_response
 from ._parameters import curvature as curvature, momentum as momentum
 from ._perigee import (

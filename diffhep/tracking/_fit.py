@@ -8,6 +8,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
 from ..geometry import AbstractDetector
+from ..helix import Ionisation
 from ..numerics import (
     inverse_near,
     inverse_spd,
@@ -44,6 +45,7 @@ def fit_track(
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
     *,
+    ionisation: Ionisation | None = None,
     num_steps: int = 3,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> TrackFit:
@@ -58,6 +60,7 @@ def fit_track(
             entries may hold anything.
         mask: Which hits were found.
         detector: The detector.
+        ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: Number of Gauss-Newton steps.
         adjoint: How the gradient crosses the fit; implicit unless given.
 
@@ -67,7 +70,7 @@ def fit_track(
     Raises:
         ValueError: There are no steps.
     """
-    hits, found = prepare(position, mask, detector)
+    hits, found = prepare(position, mask, detector, ionisation=ionisation)
     return fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)[1]
 
 

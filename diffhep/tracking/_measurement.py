@@ -3,8 +3,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..geometry import AbstractDetector
+from ..helix import Ionisation
 from ..numerics import wrap_angle
 from ._information import LinearTrack
+from ._losses import loss_kicks
 from ._model import is_angle, predict, resolution, scattering_kicks
 from ._seed import seed_track
 
@@ -17,7 +19,10 @@ class Measurement(eqx.Module):
     weight: Float[Array, "layers 2"]
     """Inverse variances; zero where there is no hit."""
     kicks: Float[Array, "layers 5 kicks"]
-    """Scattering at the layers, in the order of flight."""
+    """What deflects the track at the layers at random, in the order of flight."""
+    drift: Float[Array, "layers 5"] | None
+    """How far the helix has moved from that of the perigee where it arrives at a layer,
+    by the mean energy loss; in the order of flight."""
     detector: AbstractDetector
     """The detector."""
     order: Int[Array, " layers"] | None
@@ -30,6 +35,8 @@ def prepare(
     position: Float[Array, "layers 2"],
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
+    *,
+    ionisation: Ionisation | None,
 ) -> tuple[Measurement, Bool[Array, ""]]:
     """The hits of a track with their errors, taken at a seed.
 
@@ -37,6 +44,7 @@ def prepare(
         position: What was measured on each layer.
         mask: Which hits were found.
         detector: The detector.
+        ionisation: How much energy is lost; none if None.
 
     Returns:
         The hits, and whether there are enough: if not, those of another track stand in.
@@ -51,11 +59,28 @@ def prepare(
     crossings = predict(seed, detector)
     weight = jnp.where(mask[:, None], 1 / resolution(crossings, detector) ** 2, 0.0)
     kicks = scattering_kicks(seed, crossings, detector)
+    drift = None
+    if ionisation is not None:
+        drift, straggling = loss_kicks(seed, crossings, detector, ionisation)
+        kicks = jnp.concatenate([kicks, straggling[:, :, None]], axis=2)
     order = None
     if not detector.ordered:
         order = jnp.argsort(crossings.arc)
         kicks = kicks[order]
-    return Measurement(position, weight, kicks, detector, order, seed), found
+        drift = None if drift is None else drift[order]
+    if drift is not None:
+        # A layer's own loss comes after its hit.
+        drift = jnp.cumsum(drift, axis=0) - drift
+    hits = Measurement(
+        position=position,
+        weight=weight,
+        kicks=kicks,
+        drift=drift,
+        detector=detector,
+        order=order,
+        seed=seed,
+    )
+    return hits, found
 
 
 def linearise(parameters: Float[Array, " 5"], hits: Measurement) -> LinearTrack:
@@ -79,4 +104,7 @@ def linearise(parameters: Float[Array, " 5"], hits: Measurement) -> LinearTrack:
         rows, weight = rows[hits.order], weight[hits.order]
     # What is out of reach has no derivative that means anything.
     rows = jnp.where((weight > 0)[:, :, None], rows, 0.0)
+    if hits.drift is not None:
+        moved = jnp.sum(rows[:, :, :5] * hits.drift[:, None, :], axis=2)
+        rows = jnp.concatenate([rows[:, :, :5], rows[:, :, 5:] - moved[:, :, None]], 2)
     return LinearTrack(rows, hits.kicks, weight)

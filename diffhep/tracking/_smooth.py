@@ -5,6 +5,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
 from ..geometry import AbstractDetector
+from ..helix import Ionisation
 from ..numerics import inverse_spd, matmul, matvec, safe_sqrt
 from ._fit import TrackFit, fit_hits
 from ._information import LinearTrack, states_at_layers
@@ -46,6 +47,7 @@ def smooth_track(
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
     *,
+    ionisation: Ionisation | None = None,
     num_steps: int = 3,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> SmoothedTrack:
@@ -60,6 +62,7 @@ def smooth_track(
             entries may hold anything.
         mask: Which hits were found. Layers without a hit scatter all the same.
         detector: The detector.
+        ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: How often the filter runs, each time about the last result.
         adjoint: How the gradient crosses the iteration; implicit unless given.
 
@@ -67,13 +70,15 @@ def smooth_track(
         The track at its perigee and at all layers. It is not `found` with less than 3
         hits.
     """
-    hits, found = prepare(position, mask, detector)
+    hits, found = prepare(position, mask, detector, ionisation=ionisation)
     parameters, fit = fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)
     track = linearise(parameters, hits)
     forms = states_at_layers(track)
     covariance = jax.vmap(inverse_spd)(forms[:, :5, :5])
     shift = jax.vmap(matvec)(covariance, forms[:, :5, 5])
     smoothed = parameters[None, :] + shift
+    if hits.drift is not None:
+        smoothed = smoothed + hits.drift
     residual, spread, chi2 = jax.vmap(_compare)(track, covariance, shift)
     layers = (smoothed, covariance, residual, spread, chi2)
     if hits.order is not None:

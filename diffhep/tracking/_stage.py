@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 from ..estimators import Gradient
 from ..event import Event, Status, Tracks
 from ..geometry import detector_of
+from ..helix import Ionisation
 from ..pipeline import AbstractStage
 from ._fit import fit_track
 
@@ -20,6 +21,8 @@ class FitTracks(AbstractStage):
     does not converge is dropped and sets `Status.TRACK_FIT_FAILED`.
     """
 
+    ionisation: Ionisation | None = None
+    """How much energy a pion loses in the material; none if None."""
     num_steps: int = eqx.field(static=True, default=3)
     """Gauss-Newton steps from a seed in closed form."""
     adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint()
@@ -45,6 +48,7 @@ class FitTracks(AbstractStage):
                 position,
                 mask,
                 detector,
+                ionisation=self.ionisation,
                 num_steps=self.num_steps,
                 adjoint=self.adjoint,
             )
