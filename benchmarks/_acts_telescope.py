@@ -1,7 +1,7 @@
 """The Kalman filter of ACTS on a telescope, in a process of its own.
 
 Prints a JSON object: seconds per track of `TrackFittingAlgorithm` on one thread. Needs
-`pip install pyacts==48.1.0` (the extra `acts`); everything else is our arguments.
+`pip install pyacts==48.1.0`. Arguments: the number of events, and of tracks in each.
 """
 
 import csv

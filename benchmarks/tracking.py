@@ -1,8 +1,8 @@
 """Track fits: time, compilation, accuracy, beside NumPy and the Kalman filter of ACTS.
 
 Every process runs on ONE core, ours and the peers' alike. The peer from ACTS needs
-`pip install pyacts==48.1.0` (the extra `acts`), in this environment or in that of the
-interpreter that `ACTS_PYTHON` names; without it its rows are left out, and said so.
+`pip install pyacts==48.1.0`, in this environment or in that of the interpreter that
+`ACTS_PYTHON` names; without it its rows are left out, and said so.
 """
 
 import argparse

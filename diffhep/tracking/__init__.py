@@ -1,6 +1,10 @@
 """Tracks from hits."""
 
-from ._fit import TrackFit as TrackFit, fit_track as fit_track
+from ._fit import (
+    TrackFit as TrackFit,
+    TrackStatus as TrackStatus,
+    fit_track as fit_track,
+)
 from ._hit_covariance import hit_covariance as hit_covariance
 from ._model import (
     predict as predict,

@@ -22,6 +22,17 @@ from ._information import change, change_by_rows, information, respond
 from ._measurement import Measurement, linearise, prepare
 
 
+class TrackStatus(eqx.Enumeration):
+    """How the fit of a track ended."""
+
+    good = "The track is fitted."
+    too_few_hits = "Less than 3 layers have a hit, and a helix needs as many."
+    not_converged = (
+        "The fit did not reach its minimum: the hits may be of several particles, or "
+        "more steps are needed (`num_steps`)."
+    )
+
+
 class TrackFit(eqx.Module):
     """A fitted track."""
 
@@ -38,6 +49,9 @@ class TrackFit(eqx.Module):
     converged: Bool[Array, ""]
     """Whether the minimum was reached, to 1e-4 standard deviations (0.03 in single
     precision)."""
+
+    status: TrackStatus
+    """How the fit ended: a sentence to read, a value to compare with."""
 
 
 def fit_track(
@@ -106,14 +120,17 @@ def fit_hits(
         form = information(linearise(parameters, hits))
         distance = _step(form)[1]
     wrapped = jnp.where(jnp.arange(5) == 2, wrap_angle(parameters), parameters)
+    # False for NaN.
+    converged = distance < 1e-4 + 1e2 * jnp.sqrt(jnp.finfo(form.dtype).eps)
+    ended = TrackStatus.where(converged, TrackStatus.good, TrackStatus.not_converged)
     fit = TrackFit(
         parameters=wrapped,
         covariance=inverse_spd(form[:5, :5]),
         chi2=form[5, 5],
         ndf=jnp.sum(jnp.where(hits.weight > 0, 1.0, 0.0)) - 5,
         found=found,
-        # False for NaN.
-        converged=distance < 1e-4 + 1e2 * jnp.sqrt(jnp.finfo(form.dtype).eps),
+        converged=converged,
+        status=TrackStatus.where(found, ended, TrackStatus.too_few_hits),
     )
     return parameters, fit
 
@@ -163,8 +180,7 @@ def _minimum_jvp(
     num_steps: int, primals: tuple[Measurement], tangents: tuple[Any]
 ) -> tuple[Any, Any]:
     (hits,), (tangent,) = primals, tangents
-    parameters, _, distance = _minimum(hits, num_steps)
-    parameters = store(parameters)
+    parameters, form, distance = store(_minimum(hits, num_steps))
     track, moved = jax.jvp(lambda h: linearise(parameters, h), (hits,), (tangent,))
     response = respond(track)
     direct = change(response, moved)
@@ -176,8 +192,5 @@ def _minimum_jvp(
     shift = matvec(inverse, direct[:5, 5])
     total = direct + jnp.tensordot(shift, slopes, 1)
     # The distance is a diagnostic: it has no derivative.
-    return (parameters, response.form, distance), (
-        shift,
-        total,
-        jnp.zeros_like(distance),
-    )
+    change_of_all = shift, total, jnp.zeros_like(distance)
+    return (parameters, form, distance), change_of_all

@@ -196,8 +196,10 @@ def test_surfaces_in_a_uniform_field_are_those_of_the_helix(parameters, size, ti
     assert met.reached
     np.testing.assert_allclose(met.position, at.position, atol=2e-8)
     np.testing.assert_allclose(met.direction, at.direction, atol=1e-9)
-    # And back to where it comes closest to a line near the start.
-    point, along = jnp.array([4.0, -7.0, 1.0]), jnp.array([0.1, -0.1, 1.0])
+    # And back to where it comes closest to a line near the start, across the track: one
+    # along it might be closest elsewhere.
+    point = start[0] + jnp.array([4.0, -7.0, 1.0])
+    along = jnp.stack([-start[1][1], start[1][0], jnp.asarray(0.1)])
     near = _to_line(parameters, point, along, field)
     line = LineSurface(point, along)
     back = _back(found.position, found.direction, start[2], _ALONG_Z, line)

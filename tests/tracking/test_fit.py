@@ -16,7 +16,13 @@ from diffhep.helix import (
     to_cylinder,
 )
 from diffhep.numerics import inverse_spd, wrap_angle
-from diffhep.tracking import fit_track, hit_covariance, predict, seed_track
+from diffhep.tracking import (
+    TrackStatus,
+    fit_track,
+    hit_covariance,
+    predict,
+    seed_track,
+)
 
 
 _BARREL = default_barrel()
@@ -309,6 +315,18 @@ def test_hopeless_hits_do_not_converge():
     fit = _fit(azimuth, z, jnp.ones((_SLOTS, 6), bool), _BARREL)
     assert jnp.all(fit.found)
     assert not jnp.any(fit.converged)
+    assert jnp.all(fit.status == TrackStatus.not_converged)
+
+
+def test_the_status_is_a_sentence():
+    _, azimuth, z, mask = _tracks(jax.random.key(8))
+    mask = mask.at[0].set(jnp.arange(6) < 2)
+    fit = _fit(azimuth, z, mask, _BARREL)
+    expected = jnp.arange(_SLOTS) == 0
+    np.testing.assert_array_equal(fit.status == TrackStatus.too_few_hits, expected)
+    np.testing.assert_array_equal(fit.status == TrackStatus.good, ~expected)
+    first = jax.tree.map(lambda x: x[0], fit)
+    assert "Less than 3 layers" in TrackStatus[first.status]
 
 
 def test_single_precision_is_good_to_a_hundredth_of_the_error():
