@@ -49,7 +49,6 @@ class TrackFit(eqx.Module):
     converged: Bool[Array, ""]
     """Whether the minimum was reached, to 1e-4 standard deviations (0.03 in single
     precision)."""
-
     status: TrackStatus
     """How the fit ended: a sentence to read, a value to compare with."""
 
@@ -76,7 +75,9 @@ def fit_track(
         detector: The detector.
         ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: Number of Gauss-Newton steps.
-        adjoint: How the gradient crosses the fit; implicit unless given.
+        adjoint: How the gradient crosses the fit; implicit unless given. With
+            `optimistix.ImplicitAdjoint` its linear solver is not used: the matrix is
+            inverted by refining that of Gauss and Newton.
 
     Returns:
         The fit. It is not `found` with less than 3 hits.
@@ -115,7 +116,13 @@ def fit_hits(
         parameters, form, distance = _minimum(hits, num_steps)
     else:
         parameters = solve_optimality(
-            _update, _slope, hits.seed, hits, num_steps=num_steps, adjoint=adjoint
+            _update,
+            _slope,
+            hits.seed,
+            hits,
+            num_steps=num_steps,
+            adjoint=adjoint,
+            symmetric=False,
         )
         form = information(linearise(parameters, hits))
         distance = _step(form)[1]
@@ -140,7 +147,9 @@ def _step(
 ) -> tuple[Float[Array, " 5"], Float[Array, ""]]:
     # To the minimum of the quadratic form, and how far that is in standard deviations.
     step = matvec(inverse_spd(form[:5, :5]), form[:5, 5])
-    return step, safe_sqrt(jnp.sum(step * form[:5, 5]))
+    square = jnp.sum(step * form[:5, 5])
+    # A matrix that is not positive definite gives NaN, which is no length of zero.
+    return step, jnp.where(square >= 0, safe_sqrt(square), jnp.nan)
 
 
 def _update(parameters: Float[Array, " 5"], hits: Any) -> Float[Array, " 5"]:

@@ -318,6 +318,18 @@ def test_hopeless_hits_do_not_converge():
     assert jnp.all(fit.status == TrackStatus.not_converged)
 
 
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_what_is_not_a_number_has_not_converged(unrolled):
+    _, azimuth, z, mask = _tracks(jax.random.key(9))
+    # In a live hit.
+    azimuth = azimuth.at[0, jnp.argmax(mask[0])].set(jnp.nan)
+    fit = _fit(azimuth, z, mask, _BARREL, unrolled=unrolled)
+    expected = jnp.arange(_SLOTS) == 0
+    assert jnp.all(fit.found)
+    np.testing.assert_array_equal(fit.converged, ~expected)
+    np.testing.assert_array_equal(fit.status == TrackStatus.not_converged, expected)
+
+
 def test_the_status_is_a_sentence():
     _, azimuth, z, mask = _tracks(jax.random.key(8))
     mask = mask.at[0].set(jnp.arange(6) < 2)
