@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffhep.geometry import AbstractDetector, Telescope, build_barrel
+from diffhep.geometry import AbstractDetector, build_barrel, build_telescope
 from diffhep.tracking import (
     TrackFit,
     fit_track,
@@ -37,6 +37,7 @@ BLOCK = 256
 REPEATS = 3 if QUICK else 9
 MODES = ("float32", "float64")
 LAYERS = 10
+STEPS = 5
 TELESCOPE_STEPS = 2
 
 
@@ -53,14 +54,13 @@ def _barrel() -> AbstractDetector:
 
 def _telescope() -> AbstractDetector:
     number, root = acts.PLANES, 12**0.5
-    return Telescope(
-        distance=jnp.asarray([acts.SPACING * (i + 1) for i in range(number)]),
-        pitch_across=jnp.full(number, acts.SIGMA_ACROSS * root),
-        pitch_z=jnp.full(number, acts.SIGMA_ALONG * root),
-        thickness=jnp.full(number, acts.THICKNESS),
-        efficiency=jnp.full(number, 0.99),
-        field=jnp.asarray(acts.FIELD),
-        azimuth=jnp.asarray(0.0),
+    return build_telescope(
+        distance=[acts.SPACING * (i + 1) for i in range(number)],
+        pitch_across=[acts.SIGMA_ACROSS * root] * number,
+        pitch_z=[acts.SIGMA_ALONG * root] * number,
+        thickness=[acts.THICKNESS] * number,
+        efficiency=[0.99] * number,
+        field=acts.FIELD,
     )
 
 
@@ -98,19 +98,19 @@ def _in_blocks(function, position):
     return jax.lax.map(jax.vmap(function), blocks)
 
 
-def _fit(position, detector, *, num_steps=3) -> TrackFit:
+def _fit(position, detector, *, num_steps=STEPS) -> TrackFit:
     mask = jnp.ones(position.shape[0], bool)
     return fit_track(position, mask, detector, num_steps=num_steps)
 
 
-def _smooth(position, detector, *, num_steps=3):
+def _smooth(position, detector, *, num_steps=STEPS):
     mask = jnp.ones(position.shape[0], bool)
     return smooth_track(position, mask, detector, num_steps=num_steps)
 
 
 @jax.checkpoint
 def _number(position, detector):
-    # Each parameter, covariance and chi-squared takes part in the gradient.
+    # Each parameter, its variance and chi-squared take part in the gradient.
     fit = _fit(position, detector)
     variance = jnp.diagonal(fit.covariance)
     width = jax.lax.stop_gradient(jnp.sqrt(variance))
@@ -141,7 +141,7 @@ def _numpy_us(position, barrel) -> float:
     measured = np.concatenate([position[:, :, 0], position[:, :, 1]], axis=1)
     radii, field = np.asarray(barrel.radii), float(barrel.field)
     call = lambda: numpy_fit(  # noqa: E731
-        measured, weights, seeds, radii=radii, field=field, steps=3
+        measured, weights, seeds, radii=radii, field=field, steps=STEPS
     )
     return 1e6 * seconds(call, repeats=3) / NUM_TRACKS
 
@@ -157,7 +157,7 @@ def _measure(mode: str) -> dict[str, float]:
         found[name] = _timed(function, *arguments)
 
     for detector, hits, name, steps in (
-        (barrel, barrel_hits, "barrel", 3),
+        (barrel, barrel_hits, "barrel", STEPS),
         (telescope, plane_hits, "telescope", TELESCOPE_STEPS),
     ):
         keep(

@@ -17,6 +17,7 @@ from diffhep.detector import DetectHits, MeasureTowers, PlaceDetector, SimulateH
 from diffhep.estimators import Detached, Gradient
 from diffhep.generator import toy_events
 from diffhep.geometry import default_barrel
+from diffhep.helix import Ionisation
 from diffhep.inference import EstimateRatio, SelectEvents, SelectHard
 from diffhep.jets import ClusterJets, CollectConstituents, MeasureMissingMomentum
 from diffhep.pipeline import AbstractStage, Pipeline, Replicate
@@ -58,6 +59,8 @@ PIPELINE = Pipeline(
 # Other stages, and other values of a knob: the name before the comma says whose inputs
 # they are given.
 VARIANTS = {
+    "SimulateHits, energy loss": SimulateHits(ionisation=Ionisation()),
+    "FitTracks, energy loss": FitTracks(ionisation=Ionisation()),
     "DetectHits, detached": DetectHits(estimator=Detached()),
     "DetectHits, replicated": Replicate.around([DetectHits()], num=2),
     "SelectEvents, hard": SelectHard(jnp.asarray(100.0), jnp.asarray(0.03)),

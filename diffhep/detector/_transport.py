@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..geometry import (
+    MOST_OBLIQUE,
     STAGGER,
     AbstractDetector,
     Cylinders,
@@ -28,7 +29,6 @@ from ..helix import (
 
 
 _WIDTHS = 12.0
-_MOST_OBLIQUE = 0.05
 
 
 class SimulatedHits(eqx.Module):
@@ -55,8 +55,9 @@ def simulate_hits(
 
     At each layer the position is measured with the Gaussian resolution of its pixels,
     pitch / sqrt(12). Then the direction changes by multiple scattering, and the
-    momentum by the energy lost, which fluctuates like a Gaussian. Everything is
-    differentiable in the detector and in the particle.
+    momentum by the energy lost, which fluctuates like a Gaussian. Both are small, and
+    taken at the momentum of the start. Everything is differentiable in the detector and
+    in the particle.
 
     A layer sees a particle that is produced before it and crosses it between its edges.
     So that these may be parameters, this is no cut: the probability of a hit is the
@@ -149,7 +150,7 @@ def _pass(
     crossing = _cross(parameters, layer.groups, field)
     depth = jnp.stack([layer.ahead, crossing.inside[0]]) / STAGGER
     sine = jnp.sin(parameters[3])
-    path = layer.thickness / jnp.maximum(crossing.incidence[0], _MOST_OBLIQUE)
+    path = layer.thickness / jnp.maximum(crossing.incidence[0], MOST_OBLIQUE)
     present = jnp.prod(jax.nn.sigmoid(depth))
     width = scattering_angle(path, particle.momentum, particle.beta) * present
     charge_over_momentum = parameters[4]

@@ -6,6 +6,7 @@ from ._barrel import (
     default_barrel as default_barrel,
 )
 from ._detector import (
+    MOST_OBLIQUE as MOST_OBLIQUE,
     STAGGER as STAGGER,
     AbstractDetector as AbstractDetector,
     detector_of as detector_of,
@@ -49,5 +50,5 @@ from ._surfaces import (
     LineSurface as LineSurface,
     PlaneSurface as PlaneSurface,
 )
-from ._telescope import Telescope as Telescope
+from ._telescope import Telescope as Telescope, build_telescope as build_telescope
 from ._tracker import Tracker as Tracker, default_tracker as default_tracker

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ._checks import check_field, check_layers
 from ._detector import AbstractDetector
 from ._layers import Cylinders, LayerGroup
 
@@ -87,26 +88,12 @@ def build_barrel(
         "thickness": (thickness, 0.0, 1.0),
         "efficiency": (efficiency, 0.0, 1.0),
     }
-    for name, (values, low, high) in lists.items():
-        if len(values) != layers:
-            raise ValueError(
-                f"`{name}` has {len(values)} entries, but there are {layers} radii; "
-                "give one number per layer."
-            )
-        if not all(low < value < high for value in values):
-            raise ValueError(
-                f"`{name}` is {list(values)}; every entry must lie strictly between "
-                f"{low:g} and {high:g}."
-            )
+    check_layers(layers, "layers", lists)
     if radii[0] <= 0 or not np.all(np.diff(radii) > 0):
         raise ValueError(
             f"`radii` is {list(radii)}; list positive radii from the inside out."
         )
-    if field == 0 or not np.isfinite(field):
-        raise ValueError(
-            f"`field` is {field}, but momenta are measured by their curvature; give a "
-            "finite field other than zero."
-        )
+    check_field(field)
     # Without a dtype literal: whatever precision the user has switched on.
     return Barrel(
         radii=jnp.asarray(list(radii), float),

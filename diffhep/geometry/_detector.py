@@ -13,6 +13,11 @@ tilted, so that a particle that is produced close to the nominal radius, or pass
 to an edge, meets some of them."""
 
 
+MOST_OBLIQUE = 0.05
+"""Least cosine of incidence by which material is divided: beyond it a layer of finite
+size is no longer a plane."""
+
+
 class AbstractDetector(eqx.Module):
     """Layers that measure two coordinates each of a track, in a field along z."""
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ._checks import check_layers
+
 
 class Endcap(eqx.Module):
     """Rings of silicon at right angles to the beam, on either side.
@@ -65,17 +67,7 @@ def build_endcap(
         "thickness": (thickness, 0.0, 1.0),
         "efficiency": (efficiency, 0.0, 1.0),
     }
-    for name, (values, low, high) in lists.items():
-        if len(values) != len(z):
-            raise ValueError(
-                f"`{name}` has {len(values)} entries, but there are {len(z)} discs; "
-                "give one number per disc of one side."
-            )
-        if not all(low < value < high for value in values):
-            raise ValueError(
-                f"`{name}` is {list(values)}; every entry must lie strictly between "
-                f"{low:g} and {high:g}."
-            )
+    check_layers(len(z), "discs of one side", lists)
     if len(z) < 1 or z[0] <= 0 or not np.all(np.diff(z) > 0):
         raise ValueError(
             f"`z` is {list(z)}; list positive positions from the middle out, of one "

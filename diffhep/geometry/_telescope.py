@@ -1,6 +1,10 @@
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ._checks import check_field, check_layers
 from ._detector import AbstractDetector
 from ._layers import LayerGroup, Planes
 
@@ -47,3 +51,57 @@ class Telescope(AbstractDetector):
         """A track of 10 GeV along the normal."""
         still = jnp.zeros_like(self.azimuth)
         return jnp.stack([still, still, self.azimuth, still + jnp.pi / 2, still + 0.1])
+
+
+def build_telescope(
+    *,
+    distance: Sequence[float],
+    pitch_across: Sequence[float],
+    pitch_z: Sequence[float],
+    thickness: Sequence[float],
+    efficiency: Sequence[float],
+    field: float,
+    azimuth: float = 0.0,
+) -> Telescope:
+    """A telescope from plain numbers, checked.
+
+    Args:
+        distance: Distances of the planes from the z axis, in mm; 3 or more, growing.
+        pitch_across: Pixel pitch at right angles to z of each plane, in mm.
+        pitch_z: Pixel pitch along z of each plane, in mm.
+        thickness: Material of each plane at normal incidence, in radiation lengths,
+            without the services that `effective_thickness` adds.
+        efficiency: Probability of a hit, strictly between 0 and 1.
+        field: Magnetic field along z, in T, not zero.
+        azimuth: Azimuth of the planes' normal, in rad.
+
+    Returns:
+        The telescope.
+
+    Raises:
+        ValueError: A list has another length than `distance`, or a number lies outside
+            its range.
+    """
+    planes = len(distance)
+    if planes < 3 or distance[0] <= 0 or not np.all(np.diff(distance) > 0):
+        raise ValueError(
+            f"`distance` is {list(distance)}; list at least 3 positive distances from "
+            "the front to the back."
+        )
+    lists = {
+        "pitch_across": (pitch_across, 0.0, np.inf),
+        "pitch_z": (pitch_z, 0.0, np.inf),
+        "thickness": (thickness, 0.0, 1.0),
+        "efficiency": (efficiency, 0.0, 1.0),
+    }
+    check_layers(planes, "planes", lists)
+    check_field(field)
+    return Telescope(
+        distance=jnp.asarray(list(distance), float),
+        pitch_across=jnp.asarray(list(pitch_across), float),
+        pitch_z=jnp.asarray(list(pitch_z), float),
+        thickness=jnp.asarray(list(thickness), float),
+        efficiency=jnp.asarray(list(efficiency), float),
+        field=jnp.asarray(field, float),
+        azimuth=jnp.asarray(azimuth, float),
+    )

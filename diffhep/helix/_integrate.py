@@ -12,6 +12,13 @@ from ..geometry import AbstractField
 from ._constants import KAPPA
 
 
+SOLVER = diffrax.Dopri8()
+"""The method of Runge and Kutta unless another is given."""
+
+ADJOINT = diffrax.RecursiveCheckpointAdjoint()
+"""How the gradient crosses an integration unless it is said."""
+
+
 class Waypoint(eqx.Module):
     """A point on a trajectory."""
 

@@ -15,6 +15,8 @@ _K = 0.307075e-3
 class Ionisation(eqx.Module):
     """How much energy a charged particle loses in a material; silicon by default.
 
+    All material of a layer, services included, is taken to be of this kind.
+
     Constants of silicon and of its density effect: Particle Data Group, Atomic and
     Nuclear Properties of Materials (Sternheimer, Berger and Seltzer, At. Data Nucl.
     Data Tables 30 (1984) 261).
@@ -79,8 +81,8 @@ class Ionisation(eqx.Module):
             mass: Mass, in GeV.
 
         Returns:
-            The standard deviation, in GeV: four of Landau's widths at half maximum, as
-            in ACTS.
+            The standard deviation, in GeV: Landau's full width at half maximum, four
+            times his parameter, over 2.355, as in ACTS.
         """
         square = (momentum / mass) ** 2
         landau = self._scale(thickness) / 2 * (1 + square) / square

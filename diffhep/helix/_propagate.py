@@ -5,6 +5,8 @@ from jaxtyping import Array, Float
 
 from ..geometry import AbstractField
 from ._integrate import (
+    ADJOINT,
+    SOLVER,
     Scheme,
     Waypoint,
     default_steps,
@@ -14,10 +16,6 @@ from ._integrate import (
 )
 
 
-_SOLVER = diffrax.Dopri8()
-_ADJOINT = diffrax.RecursiveCheckpointAdjoint()
-
-
 def propagate(
     position: Float[Array, " 3"],
     direction: Float[Array, " 3"],
@@ -25,9 +23,9 @@ def propagate(
     field: AbstractField,
     path: Float[Array, ""],
     *,
-    solver: diffrax.AbstractSolver = _SOLVER,
+    solver: diffrax.AbstractSolver = SOLVER,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    adjoint: diffrax.AbstractAdjoint = _ADJOINT,
+    adjoint: diffrax.AbstractAdjoint = ADJOINT,
     first_step: float | None = None,
     max_steps: int = 4096,
 ) -> Waypoint:
@@ -48,10 +46,9 @@ def propagate(
         stepsize_controller: How long the steps are; by default `default_steps`. With
             `diffrax.ConstantStepSize()` give `first_step`.
         adjoint: How the gradient crosses the integration. The default is for reverse
-            mode; take `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`. Not
-            `diffrax.DirectAdjoint()`, unless the steps are fixed: across the cells of a
-            gridded map, where adaptive steps are rejected, its gradient is wrong by up
-            to 5e-3 (diffrax 0.7.2), when all others agree to 1e-8.
+            mode; take `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`. With
+            adaptive steps across the cells of a gridded map do not rely on
+            `diffrax.DirectAdjoint()`: it is tested in smooth fields only.
         first_step: Length of the first step, in mm; of all of them, if they are fixed.
         max_steps: The most steps that are taken.
 
@@ -75,9 +72,9 @@ def propagate_through(
     field: AbstractField,
     paths: Float[Array, " points"],
     *,
-    solver: diffrax.AbstractSolver = _SOLVER,
+    solver: diffrax.AbstractSolver = SOLVER,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    adjoint: diffrax.AbstractAdjoint = _ADJOINT,
+    adjoint: diffrax.AbstractAdjoint = ADJOINT,
     first_step: float | None = None,
     max_steps: int = 4096,
 ) -> Waypoint:

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 from ..geometry import AbstractField, AbstractSurface
 from ._integrate import (
+    ADJOINT,
+    SOLVER,
     LocalArc,
     Scheme,
     Waypoint,
@@ -19,8 +21,6 @@ from ._integrate import (
 )
 
 
-_SOLVER = diffrax.Dopri8()
-_ADJOINT = diffrax.RecursiveCheckpointAdjoint()
 # Steps of Newton's method from the end of the integration. All are differentiated, and
 # each doubles the order to which derivatives are exact: beyond that of the arc.
 _STEPS = 2
@@ -34,9 +34,9 @@ def propagate_to(
     surface: AbstractSurface,
     *,
     furthest: float = 1e4,
-    solver: diffrax.AbstractSolver = _SOLVER,
+    solver: diffrax.AbstractSolver = SOLVER,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    adjoint: diffrax.AbstractAdjoint = _ADJOINT,
+    adjoint: diffrax.AbstractAdjoint = ADJOINT,
     first_step: float | None = None,
     max_steps: int = 4096,
 ) -> Waypoint:

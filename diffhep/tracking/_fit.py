@@ -47,8 +47,8 @@ class TrackFit(eqx.Module):
     found: Bool[Array, ""]
     """Whether there were enough hits; if not, the rest is finite and means nothing."""
     converged: Bool[Array, ""]
-    """Whether the minimum was reached, to 1e-4 standard deviations (0.03 in single
-    precision)."""
+    """Whether the minimum was reached, to about 1e-6 standard deviations by the last
+    two steps (0.03 in single precision)."""
     status: TrackStatus
     """How the fit ended: a sentence to read, a value to compare with."""
 
@@ -59,14 +59,15 @@ def fit_track(
     detector: AbstractDetector,
     *,
     ionisation: Ionisation | None = None,
-    num_steps: int = 3,
+    num_steps: int = 5,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> TrackFit:
     """The helix that fits the hits best, with scattering in the covariance.
 
     Least squares with the full covariance of the hits: what scatters is taken at a seed
     in closed form. A step of Gauss and Newton costs O(layers). Each gains two digits or
-    more: 3 steps leave less than 1e-5 standard deviations at 1 GeV, and mostly 1e-8.
+    more: 5 steps end within 1e-7 standard deviations of the minimum above 1 GeV, and
+    999 of 1000 tracks of 0.5 GeV within 1e-6 (`tests/tracking/test_tracker.py`).
 
     Args:
         position: What was measured on each layer, in rad or mm; see the layers. Dead
@@ -128,7 +129,7 @@ def fit_hits(
         distance = _step(form)[1]
     wrapped = jnp.where(jnp.arange(5) == 2, wrap_angle(parameters), parameters)
     # False for NaN.
-    converged = distance < 1e-4 + 1e2 * jnp.sqrt(jnp.finfo(form.dtype).eps)
+    converged = distance < 1e2 * jnp.sqrt(jnp.finfo(form.dtype).eps)
     ended = TrackStatus.where(converged, TrackStatus.good, TrackStatus.not_converged)
     fit = TrackFit(
         parameters=wrapped,

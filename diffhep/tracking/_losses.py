@@ -1,10 +1,9 @@
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..geometry import STAGGER, AbstractDetector, effective_thickness
+from ..geometry import AbstractDetector
 from ..helix import PION_MASS, Crossings, Ionisation, kick_response, lose_energy
-from ._model import MOST_OBLIQUE
+from ._model import material_crossed, momentum_of
 
 
 def loss_kicks(
@@ -26,11 +25,9 @@ def loss_kicks(
         Losses are small: each is taken at the momentum of the perigee.
     """
     charge = parameters[4]
-    momentum = 1 / jnp.maximum(jnp.abs(charge), 1e-6)
-    oblique = jnp.maximum(crossings.incidence, MOST_OBLIQUE)
-    present = jax.nn.sigmoid(crossings.inside / STAGGER)
-    present = jnp.where(crossings.reached, present, 0.0)
-    path = effective_thickness(detector) / oblique * present
+    momentum = momentum_of(parameters)
+    path, present = material_crossed(crossings, detector)
+    path = path * present
     loss = ionisation.mean(path, momentum, PION_MASS)
     width = ionisation.width(path, momentum, PION_MASS)
     charges = jnp.broadcast_to(charge, loss.shape)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..geometry import (
+    MOST_OBLIQUE,
     STAGGER,
     AbstractDetector,
     Cylinders,
@@ -21,11 +22,6 @@ from ..helix import (
     kick_response,
     scattering_angle,
 )
-
-
-MOST_OBLIQUE = 0.05
-"""Least cosine of incidence by which material is divided: beyond it a layer of finite
-size is no longer a plane."""
 
 
 # A function that appears several times is traced once if it is jitted.
@@ -64,6 +60,39 @@ def resolution(
     return detector.pitch / root / units
 
 
+def momentum_of(parameters: Float[Array, " 5"]) -> Float[Array, ""]:
+    """The momentum of a track of unit charge.
+
+    Args:
+        parameters: Track parameters.
+
+    Returns:
+        The momentum, in GeV. No track has more than a million: without the bound a
+        straight one would divide by zero.
+    """
+    return 1 / jnp.maximum(jnp.abs(parameters[4]), 1e-6)
+
+
+def material_crossed(
+    crossings: Crossings, detector: AbstractDetector
+) -> tuple[Float[Array, " layers"], Float[Array, " layers"]]:
+    """The material on a track's way through each layer.
+
+    Args:
+        crossings: Where it crosses the layers.
+        detector: The detector.
+
+    Returns:
+        Radiation lengths along the track, and the fraction of it that is there: zero
+        where the layer is not reached, and a smooth step at its edges.
+    """
+    path = effective_thickness(detector) / jnp.maximum(
+        crossings.incidence, MOST_OBLIQUE
+    )
+    present = jax.nn.sigmoid(crossings.inside / STAGGER)
+    return path, jnp.where(crossings.reached, present, 0.0)
+
+
 def scattering_kicks(
     parameters: Float[Array, " 5"], crossings: Crossings, detector: AbstractDetector
 ) -> Float[Array, "layers 5 2"]:
@@ -78,15 +107,10 @@ def scattering_kicks(
         Those for kicks in phi and theta at each layer. At the edges of a layer they
         fade, as the material does in the simulation.
     """
-    # No track has more than a million GeV; without the bound a straight one would
-    # divide by zero.
-    momentum = 1 / jnp.maximum(jnp.abs(parameters[4]), 1e-6)
+    momentum = momentum_of(parameters)
     beta = momentum / jnp.sqrt(momentum**2 + PION_MASS**2)
-    oblique = jnp.maximum(crossings.incidence, MOST_OBLIQUE)
-    thickness = effective_thickness(detector) / oblique
-    width = scattering_angle(thickness, momentum, beta)
-    present = jax.nn.sigmoid(crossings.inside / STAGGER)
-    width = jnp.where(crossings.reached, width * present, 0.0)
+    path, present = material_crossed(crossings, detector)
+    width = scattering_angle(path, momentum, beta) * present
     widths = jnp.stack([width / jnp.sin(parameters[3]), width], axis=1)
     response = kick_response(parameters, crossings.arc, detector.field)
     return response[:, :, :2] * widths[:, None, :]

@@ -48,7 +48,7 @@ def smooth_track(
     detector: AbstractDetector,
     *,
     ionisation: Ionisation | None = None,
-    num_steps: int = 3,
+    num_steps: int = 5,
     adjoint: optx.AbstractAdjoint | None = None,
 ) -> SmoothedTrack:
     """A track by an iterated extended Kalman filter, with the smoother.

@@ -23,7 +23,7 @@ class FitTracks(AbstractStage):
 
     ionisation: Ionisation | None = None
     """How much energy a pion loses in the material; none if None."""
-    num_steps: int = eqx.field(static=True, default=3)
+    num_steps: int = eqx.field(static=True, default=5)
     """Gauss-Newton steps from a seed in closed form."""
     adjoint: optx.AbstractAdjoint = optx.ImplicitAdjoint()
     """How the gradient crosses the fit."""

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from diffhep.numerics import (
     SmallCholesky,
+    arcsine_ratio,
+    inverse_near,
     inverse_spd,
     masked_sum,
     matmul,
@@ -15,6 +19,7 @@ from diffhep.numerics import (
     safe_sqrt,
     sanitise,
     sinc,
+    sinc_defect,
     smooth_step,
     solve_optimality,
     solve_spd,
@@ -169,3 +174,40 @@ def test_solve_optimality(adjoint):
     np.testing.assert_allclose(
         jax.jacrev(solve, argnums=1)(root, right), np.linalg.inv(hessian), rtol=1e-9
     )
+
+
+def test_arcsine_ratio_and_its_derivative():
+    x = np.concatenate([[-1.0, 0.0, 1.0], np.linspace(-0.999, 0.999, 501)])
+    expected = np.where(x == 0, 1.0, np.arcsin(x) / np.where(x == 0, 1.0, x))
+    np.testing.assert_allclose(arcsine_ratio(jnp.asarray(x)), expected, rtol=1e-13)
+    inside = x[3:]
+    inside = inside[np.abs(inside) > 0.01]
+    slope = jax.vmap(jax.grad(arcsine_ratio))(jnp.asarray(inside))
+    exact = (1 / np.sqrt(1 - inside**2) - np.arcsin(inside) / inside) / inside
+    np.testing.assert_allclose(slope, exact, rtol=1e-10)
+    assert jax.grad(arcsine_ratio)(0.0) == 0
+    assert jnp.isnan(arcsine_ratio(jnp.asarray(1.1)))
+
+
+def test_sinc_defect_on_both_sides_of_its_switch():
+    # (1 - sin(x) / x) / x^2 loses 16 - 2 log10(1/x) digits: compare with the series.
+    x = np.array([0.0, 1e-4, 0.0299, 0.0301, 0.2, 2.0, -0.5])
+    terms = [(-1) ** n * x ** (2 * n) / math.factorial(2 * n + 3) for n in range(12)]
+    np.testing.assert_allclose(sinc_defect(jnp.asarray(x)), sum(terms), rtol=1e-12)
+
+
+def test_inverse_near():
+    keys = jax.random.split(jax.random.key(0))
+    matrix = jax.random.normal(keys[0], (5, 5)) + 5 * jnp.eye(5)
+    exact = jnp.linalg.inv(matrix)
+    # Wrong by a per cent.
+    guess = exact @ (jnp.eye(5) + 0.004 * jax.random.normal(keys[1], (5, 5)))
+    assert np.max(np.abs(matrix @ guess - np.eye(5))) > 3e-3
+    np.testing.assert_allclose(inverse_near(matrix, guess), exact, atol=1e-13)
+
+
+def test_inverse_of_two_by_two():
+    matrix = jnp.array([[3.0, 1.0], [1.0, 2.0]])
+    np.testing.assert_allclose(inverse_spd(matrix) @ matrix, np.eye(2), atol=1e-15)
+    assert jnp.all(jnp.isnan(inverse_spd(jnp.array([[1.0, 2.0], [2.0, 1.0]]))))
+    assert jnp.all(jnp.isnan(inverse_spd(jnp.array([[-1.0, 0.0], [0.0, -1.0]]))))

@@ -34,7 +34,7 @@ _GOOD = {
         ({"radii": (30.0, 60.0)}, "at least 3 layers"),
         ({"radii": (30.0, 90.0, 60.0)}, "from the inside out"),
         ({"radii": (-30.0, 60.0, 90.0)}, "positive radii"),
-        ({"pitch_z": (0.4, 0.4)}, "one number per layer"),
+        ({"pitch_z": (0.4, 0.4)}, "one number for each of the layers"),
         ({"pitch_azimuth": (0.05, 0.0, 0.05)}, "strictly between"),
         ({"thickness": (0.01, float("nan"), 0.01)}, "strictly between"),
         ({"efficiency": (0.9, 1.0, 0.9)}, "strictly between"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from diffhep.geometry import (
-    Telescope,
     Tracker,
     build_endcap,
+    build_telescope,
     default_barrel,
     default_tracker,
     effective_thickness,
@@ -31,7 +31,7 @@ _GOOD = {
     [
         ({"z": (500.0, 300.0)}, "from the middle out"),
         ({"z": (-300.0, 500.0)}, "mirror image"),
-        ({"outer": (200.0,)}, "one number per disc"),
+        ({"outer": (200.0,)}, "one number for each of the discs"),
         ({"inner": (210.0, 50.0)}, "begin before it ends"),
         ({"pitch_radius": (0.2, -0.2)}, "strictly between"),
         ({"efficiency": (0.9, float("nan"))}, "strictly between"),
@@ -74,17 +74,34 @@ def test_the_tracker_is_a_tree_of_its_parameters():
     np.testing.assert_array_equal(slopes.barrel.pitch_z, jnp.ones(6))
 
 
-def test_planes_of_a_telescope():
-    number = 4
-    telescope = Telescope(
-        distance=30.0 * (1.0 + jnp.arange(4.0)),
-        pitch_across=jnp.full(number, 0.05),
-        pitch_z=jnp.full(number, 0.2),
-        thickness=jnp.full(number, 0.005),
-        efficiency=jnp.full(number, 0.99),
-        field=jnp.asarray(2.0),
-        azimuth=jnp.asarray(0.3),
-    )
+_PLANES = {
+    "distance": (30.0, 60.0, 90.0, 120.0),
+    "pitch_across": (0.05,) * 4,
+    "pitch_z": (0.2,) * 4,
+    "thickness": (0.005,) * 4,
+    "efficiency": (0.99,) * 4,
+    "field": 2.0,
+    "azimuth": 0.3,
+}
+
+
+def test_planes_of_a_telescope(precision):
+    telescope = build_telescope(**_PLANES)
+    assert telescope.distance.dtype == jnp.dtype(precision)
     (planes,) = telescope.groups
-    np.testing.assert_array_equal(planes.azimuth, jnp.full(number, 0.3))
-    assert telescope.example[2] == 0.3
+    np.testing.assert_allclose(planes.azimuth, np.full(4, 0.3), rtol=1e-6)
+    assert telescope.example[2] == planes.azimuth[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"distance": (30.0, 90.0, 60.0, 120.0)}, "from the front to the back"),
+        ({"distance": (30.0, 60.0)}, "at least 3"),
+        ({"pitch_z": (0.2,)}, "one number for each of the planes"),
+        ({"field": 0.0}, "other than zero"),
+    ],
+)
+def test_bad_planes_are_refused(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build_telescope(**{**_PLANES, **change})

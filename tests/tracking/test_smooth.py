@@ -177,4 +177,5 @@ def test_gradients_of_states_and_covariances():
             moved[place] = value + sign * step
             ends.append(evaluate(*jax.tree.unflatten(structure, moved)))
         exact = float(jnp.sum(slope * step))
+        # The sum is some hundreds: 3e-9 is what rounding leaves of its digits.
         assert exact == pytest.approx(float(ends[0] - ends[1]) / 2, rel=1e-5, abs=3e-9)

@@ -79,8 +79,8 @@ def test_pulls_and_chi_squared(tracker):
     assert jnp.mean(jnp.sum(found, axis=1)) > 6
     np.testing.assert_array_equal(fits.found, jnp.sum(found, axis=1) >= 3)
     good = np.asarray(fits.found & fits.converged)
-    # A few soft forward tracks need more than three steps.
-    assert np.sum(good) > 0.999 * np.sum(np.asarray(fits.found))
+    # A few soft forward tracks need more steps.
+    assert np.sum(good) > 0.9995 * np.sum(np.asarray(fits.found))
     residual = fits.parameters - truth
     residual = residual.at[:, 2].set(wrap_angle(residual[:, 2]))
     width = jnp.sqrt(jnp.diagonal(fits.covariance, axis1=1, axis2=2))
@@ -89,6 +89,22 @@ def test_pulls_and_chi_squared(tracker):
     assert np.all(np.abs(np.std(pulls, axis=0) - 1) * np.sqrt(2 * total) < 3)
     chi2, ndf = np.asarray(fits.chi2)[good], np.asarray(fits.ndf)[good]
     assert abs(np.mean(chi2 - ndf)) < 3 * np.sqrt(np.sum(2 * ndf)) / total
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most"), [(0.5, 1.0, 1e-4), (1.0, 100.0, 1e-7)]
+)
+def test_the_default_steps_reach_the_minimum(low, high, most):
+    events = _events(jax.random.key(8), 20_000, low, high, _TRACKER)
+    hits, found, _, fits = events
+    far = jax.jit(jax.vmap(functools.partial(fit_track, num_steps=12), (0, 0, None)))
+    far = far(hits.position, found, _TRACKER)
+    width = jnp.sqrt(jnp.diagonal(far.covariance, axis1=1, axis2=2))
+    left = fits.parameters - far.parameters
+    left = jnp.abs(left.at[:, 2].set(wrap_angle(left[:, 2])) / width)
+    left = np.max(np.asarray(left)[np.asarray(fits.found)], axis=1)
+    assert np.max(left) < most
+    assert np.quantile(left, 0.999) < 1e-6
 
 
 def _one(transverse, eta):
