@@ -1,7 +1,8 @@
 """The Kalman filter of ACTS on a telescope, in a process of its own.
 
-Prints a JSON object: seconds per track of `TrackFittingAlgorithm` on one thread. Needs
-`pip install pyacts==48.1.0`. Arguments: the number of events, and of tracks in each.
+Run as `python -m benchmarks._acts_telescope EVENTS TRACKS`, with the number of events
+and of tracks in each. Prints a JSON object: seconds per track of
+`TrackFittingAlgorithm` on one thread. Needs `pip install pyacts==48.1.0`.
 """
 
 import csv
@@ -9,6 +10,9 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from ._acts_peer import load
 
 
 PLANES, SPACING, FIELD = 9, 30.0, 2.0
@@ -18,11 +22,25 @@ SIGMA_ACROSS, SIGMA_ALONG = 0.025, 0.1
 THICKNESS = 0.08 / 93.7
 
 
+class Simulation(NamedTuple):
+    """Simulated hits in the making: what fits are added to."""
+
+    sequencer: Any
+    """The sequence of algorithms."""
+    geometry: Any
+    """The telescope."""
+    field: Any
+    """The magnetic field."""
+    random: Any
+    """The random numbers."""
+
+
 def digitisation() -> dict:
     """The configuration that smears both local coordinates."""
+    # The first local axis is -z, the second y.
     smearing = [
         {"index": index, "mean": 0.0, "stddev": width, "type": "Gauss"}
-        for index, width in enumerate((SIGMA_ACROSS, SIGMA_ALONG))
+        for index, width in enumerate((SIGMA_ALONG, SIGMA_ACROSS))
     ]
     return {
         "acts-geometry-hierarchy-map": {
@@ -34,9 +52,9 @@ def digitisation() -> dict:
 
 
 def _shoot(sequencer, random, tracks: int) -> None:
-    import acts  # noqa: PLC0415
-    import acts.examples  # noqa: PLC0415
-    from acts.examples import simulation  # noqa: PLC0415
+    acts = load("acts")
+    examples = load("acts.examples")
+    simulation = load("acts.examples.simulation")
 
     unit, still = acts.UnitConstants, acts.Vector4(0, 0, 0, 0)
     simulation.addParticleGun(
@@ -47,20 +65,30 @@ def _shoot(sequencer, random, tracks: int) -> None:
         simulation.EtaConfig(-0.1, 0.1, uniform=True),
         simulation.MomentumConfig(1 * unit.GeV, 10 * unit.GeV, transverse=True),
         simulation.PhiConfig(-5 * unit.degree, 5 * unit.degree),
-        vtxGen=acts.examples.GaussianVertexGenerator(mean=still, stddev=still),
+        vtxGen=examples.GaussianVertexGenerator(mean=still, stddev=still),
         multiplicity=1,
         rnd=random,
     )
 
 
-def run(folder: Path, events: int, tracks: int) -> float:
-    """Simulate and fit muons of 1 to 10 GeV; the time of the fit per track, in s."""
-    import acts  # noqa: PLC0415 - optional, and only in this process
-    import acts.examples  # noqa: PLC0415
-    from acts.examples import reconstruction, simulation  # noqa: PLC0415
+def simulate(folder: Path, events: int, tracks: int, *, hits: int) -> Simulation:
+    """A sequence that simulates muons of 1 to 10 GeV.
+
+    Args:
+        folder: Where ACTS writes.
+        events: Number of events.
+        tracks: Number of tracks in each.
+        hits: The fewest hits of a track that is to be fitted.
+
+    Returns:
+        The sequence, to which fits are added before it is run.
+    """
+    acts = load("acts")
+    examples = load("acts.examples")
+    simulation = load("acts.examples.simulation")
 
     unit = acts.UnitConstants
-    detector = acts.examples.TelescopeDetector(
+    detector = examples.TelescopeDetector(
         bounds=[2000, 2000],
         positions=[SPACING * (i + 1) for i in range(PLANES)],
         stereos=[0] * PLANES,
@@ -68,32 +96,38 @@ def run(folder: Path, events: int, tracks: int) -> float:
     )
     geometry = detector.trackingGeometry()
     field = acts.ConstantBField(acts.Vector3(0, 0, FIELD * unit.T))
-    sequencer = acts.examples.Sequencer(
+    sequencer = examples.Sequencer(
         events=events,
         numThreads=1,
         logLevel=acts.logging.ERROR,
         outputDir=str(folder),
         trackFpes=False,
     )
-    random = acts.examples.RandomNumbers(seed=42)
+    random = examples.RandomNumbers(seed=42)
     _shoot(sequencer, random, tracks)
     simulation.addFatras(
         sequencer, geometry, field, rnd=random, enableInteractions=True
     )
-    (folder / "digitisation.json").write_text(json.dumps(digitisation()))
+    configuration = folder / "digitisation.json"
+    configuration.write_text(json.dumps(digitisation()))
     simulation.addDigitization(
-        sequencer,
-        geometry,
-        field,
-        digiConfigFile=folder / "digitisation.json",
-        rnd=random,
+        sequencer, geometry, field, digiConfigFile=configuration, rnd=random
     )
     simulation.addDigiParticleSelection(
         sequencer,
         simulation.ParticleSelectorConfig(
-            measurements=(3, None), removeNeutral=True, removeSecondaries=True
+            measurements=(hits, None), removeNeutral=True, removeSecondaries=True
         ),
     )
+    return Simulation(sequencer, geometry, field, random)
+
+
+def run(folder: Path, events: int, tracks: int) -> float:
+    """Simulate and fit muons of 1 to 10 GeV; the time of the fit per track, in s."""
+    acts = load("acts")
+    reconstruction = load("acts.examples.reconstruction")
+
+    sequencer, geometry, field, random = simulate(folder, events, tracks, hits=3)
     reconstruction.addSeeding(
         sequencer,
         geometry,

@@ -28,6 +28,7 @@ from diffhep.tracking import (
 )
 
 from . import _acts_telescope as acts
+from ._acts_peer import find as find_acts
 from ._harness import QUICK, Row, report, seconds
 from ._numpy_fit import fit as numpy_fit
 
@@ -228,16 +229,11 @@ def _alone(command: list[str]) -> str:
 
 
 def _acts_us() -> float | None:
-    python = os.environ.get("ACTS_PYTHON", sys.executable)
-    missing = subprocess.run(
-        [python, "-c", "import acts"], stderr=subprocess.DEVNULL, check=False
-    ).returncode
-    if missing:
-        print("ACTS is not installed: `pip install pyacts==48.1.0`; without its rows.")
+    python = find_acts()
+    if python is None:
         return None
     events = 2 if QUICK else 10
-    script = os.path.abspath(acts.__file__)
-    output = _alone([python, script, str(events), "1000"])
+    output = _alone([python, "-m", acts.__name__, str(events), "1000"])
     return 1e6 * json.loads(output.splitlines()[-1])["seconds"]
 
 
