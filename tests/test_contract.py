@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 import diffhep
-from diffhep.detector import DetectHits, MeasureTowers, PlaceDetector, SimulateHits
+from diffhep.detector import (
+    AddNoise,
+    DetectHits,
+    MeasureTowers,
+    PlaceDetector,
+    SimulateHits,
+)
 from diffhep.estimators import Detached, Gradient
 from diffhep.generator import toy_events
 from diffhep.geometry import default_barrel
@@ -39,6 +45,7 @@ PIPELINE = Pipeline(
         SimulateHits(),
         MeasureTowers(),
         DetectHits(),
+        AddNoise(jnp.asarray(1e-8), capacity=48),
         FitTracks(),
         FitPrimaryVertex(),
         CollectConstituents(),

@@ -2,6 +2,11 @@
 
 from ._calorimeter import smear_energy as smear_energy
 from ._hits import DetectHits as DetectHits, SimulateHits as SimulateHits
+from ._noise import (
+    AddNoise as AddNoise,
+    expected_noise as expected_noise,
+    place_noise as place_noise,
+)
 from ._place import PlaceDetector as PlaceDetector
 from ._towers import MeasureTowers as MeasureTowers
 from ._transport import (

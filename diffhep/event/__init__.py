@@ -1,6 +1,7 @@
 """The event: optional padded collections, one log-weight, one status."""
 
 from ._collections import (
+    Clusters as Clusters,
     Constituents as Constituents,
     Hits as Hits,
     Jets as Jets,

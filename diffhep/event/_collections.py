@@ -37,6 +37,17 @@ class Hits(eqx.Module):
     """Which hits were found."""
 
 
+class Clusters(eqx.Module):
+    """What the layers report, hits and noise alike: nobody says whose they are."""
+
+    position: Float[Array, "layers clusters 2"]
+    """The two coordinates that the layer measures; see `Hits`."""
+    particle: Int[Array, "layers clusters"]
+    """Truth: the slot of the particle, -1 for noise. To train and to test."""
+    mask: Bool[Array, "layers clusters"]
+    """Which slots hold a cluster."""
+
+
 class Tracks(eqx.Module):
     """Fitted helix tracks at their perigee to the z axis."""
 

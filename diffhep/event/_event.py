@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ._collections import (
+    Clusters,
     Constituents,
     Hits,
     Jets,
@@ -37,6 +38,9 @@ class Event(eqx.Module):
     hits: Hits | None = None
     detected: Bool[Array, "particles layers"] | None = None
     """Discrete outcome: which hits were found."""
+    clusters: Clusters | None = None
+    num_noise: Int[Array, " layers"] | None = None
+    """Discrete outcome: how many noise hits there are."""
     tracks: Tracks | None = None
     towers: Towers | None = None
     primary_vertex: Vertices | None = None

@@ -11,6 +11,7 @@ class Status(enum.IntFlag):
     JET_OVERFLOW = 2
     TRACK_FIT_FAILED = 4
     VERTEX_FIT_FAILED = 8
+    NOISE_OVERFLOW = 16
 
 
 _SENTENCES = {
@@ -28,6 +29,10 @@ _SENTENCES = {
     ),
     Status.VERTEX_FIT_FAILED: (
         "a vertex fit did not converge and its vertex was masked; raise `num_steps`"
+    ),
+    Status.NOISE_OVERFLOW: (
+        "more noise hits were drawn on a layer than the capacity holds, and the rest "
+        "were left out; raise `capacity` of `AddNoise`, or lower its `occupancy`"
     ),
 }
 

@@ -1,5 +1,13 @@
 """Tracks from hits."""
 
+from ._arms import ArmsFit as ArmsFit, fit_arms as fit_arms
+from ._candidates import nearest_clusters as nearest_clusters
+from ._combine import combine_hits as combine_hits
+from ._competition import (
+    AbstractCompetition as AbstractCompetition,
+    HitPicksTrack as HitPicksTrack,
+    TrackPicksHits as TrackPicksHits,
+)
 from ._fit import (
     TrackFit as TrackFit,
     TrackStatus as TrackStatus,

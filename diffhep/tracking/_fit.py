@@ -43,7 +43,7 @@ class TrackFit(eqx.Module):
     chi2: Float[Array, ""]
     """Chi-squared."""
     ndf: Float[Array, ""]
-    """Degrees of freedom."""
+    """Degrees of freedom: two for each hit, times its weight, less five."""
     found: Bool[Array, ""]
     """Whether there were enough hits; if not, the rest is finite and means nothing."""
     converged: Bool[Array, ""]
@@ -58,6 +58,8 @@ def fit_track(
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
     *,
+    weight: Float[Array, " layers"] | None = None,
+    seed: Float[Array, " 5"] | None = None,
     ionisation: Ionisation | None = None,
     num_steps: int = 5,
     adjoint: optx.AbstractAdjoint | None = None,
@@ -74,6 +76,10 @@ def fit_track(
             entries may hold anything.
         mask: Which hits were found.
         detector: The detector.
+        weight: How much each hit counts, from 0 to 1: a factor of its inverse variance.
+            1 unless given. A hit of less than the root of the rounding error is none.
+        seed: Parameters to start from, where the errors are taken; made from the hits
+            unless given.
         ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: Number of Gauss-Newton steps.
         adjoint: How the gradient crosses the fit; implicit unless given. With
@@ -86,7 +92,9 @@ def fit_track(
     Raises:
         ValueError: There are no steps.
     """
-    hits, found = prepare(position, mask, detector, ionisation=ionisation)
+    hits, found = prepare(
+        position, mask, detector, weight=weight, seed=seed, ionisation=ionisation
+    )
     return fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)[1]
 
 
@@ -135,7 +143,7 @@ def fit_hits(
         parameters=wrapped,
         covariance=inverse_spd(form[:5, :5]),
         chi2=form[5, 5],
-        ndf=jnp.sum(jnp.where(hits.weight > 0, 1.0, 0.0)) - 5,
+        ndf=2 * jnp.sum(hits.share) - 5,
         found=found,
         converged=converged,
         status=TrackStatus.where(found, ended, TrackStatus.too_few_hits),

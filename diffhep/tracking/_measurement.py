@@ -11,22 +11,33 @@ from ._model import is_angle, predict, resolution, scattering_kicks
 from ._seed import seed_track
 
 
-class Measurement(eqx.Module):
-    """The hits of one track, and what the fit needs to know of their errors."""
+class Errors(eqx.Module):
+    """The errors of the hits of a track, taken at a seed."""
 
-    position: Float[Array, "layers 2"]
-    """Measured coordinates, finite."""
     weight: Float[Array, "layers 2"]
-    """Inverse variances; zero where there is no hit."""
+    """Inverse variances of the measurements, in the order of the layers."""
     kicks: Float[Array, "layers 5 kicks"]
     """What deflects the track at the layers at random, in the order of flight."""
     drift: Float[Array, "layers 5"] | None
     """How far the helix has moved from that of the perigee where it arrives at a layer,
     by the mean energy loss; in the order of flight."""
-    detector: AbstractDetector
-    """The detector."""
     order: Int[Array, " layers"] | None
     """The layers in the order of flight; None if they are so."""
+
+
+class Measurement(eqx.Module):
+    """The hits of one track, and what the fit needs to know of their errors."""
+
+    position: Float[Array, "layers 2"]
+    """Measured coordinates, finite."""
+    share: Float[Array, " layers"]
+    """How much each hit counts; zero where there is none."""
+    weight: Float[Array, "layers 2"]
+    """Inverse variances with that factor."""
+    errors: Errors
+    """Errors of the hits."""
+    detector: AbstractDetector
+    """The detector."""
     seed: Float[Array, " 5"]
     """Parameters at which the errors were taken."""
 
@@ -36,6 +47,8 @@ def prepare(
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
     *,
+    weight: Float[Array, " layers"] | None,
+    seed: Float[Array, " 5"] | None,
     ionisation: Ionisation | None,
 ) -> tuple[Measurement, Bool[Array, ""]]:
     """The hits of a track with their errors, taken at a seed.
@@ -44,20 +57,57 @@ def prepare(
         position: What was measured on each layer.
         mask: Which hits were found.
         detector: The detector.
+        weight: How much each hit counts; one if None.
+        seed: Track parameters to start from; made from the hits if None.
         ionisation: How much energy is lost; none if None.
 
     Returns:
         The hits, and whether there are enough: if not, those of another track stand in.
     """
+    if weight is not None:
+        # Three hits that count next to nothing do not determine a track.
+        mask = mask & (weight > jnp.sqrt(jnp.finfo(position.dtype).eps))
     found = jnp.sum(mask) >= 3
     # Too few hits: those of a canned track stand in.
     canned = predict(detector.example, detector)
     use = mask & found
     position = jnp.where(use[:, None], position, canned.position)
     mask = use | (canned.reached & ~found)
-    seed = seed_track(position, mask, detector)
+    share = jnp.where(mask, jnp.ones_like(position[:, 0]), 0.0)
+    if weight is not None:
+        share = jnp.where(use, weight, share)
+    start = seed_track(position, mask, detector, weight=share)
+    if seed is not None:
+        start = jnp.where(found, seed, start)
+    errors = errors_at(start, detector, ionisation=ionisation)
+    hits = Measurement(
+        position=position,
+        share=share,
+        weight=errors.weight * share[:, None],
+        errors=errors,
+        detector=detector,
+        seed=start,
+    )
+    return hits, found
+
+
+def errors_at(
+    seed: Float[Array, " 5"],
+    detector: AbstractDetector,
+    *,
+    ionisation: Ionisation | None,
+) -> Errors:
+    """The errors of the hits of a track.
+
+    Args:
+        seed: Track parameters.
+        detector: The detector.
+        ionisation: How much energy is lost; none if None.
+
+    Returns:
+        The errors.
+    """
     crossings = predict(seed, detector)
-    weight = jnp.where(mask[:, None], 1 / resolution(crossings, detector) ** 2, 0.0)
     kicks = scattering_kicks(seed, crossings, detector)
     drift = None
     if ionisation is not None:
@@ -71,16 +121,8 @@ def prepare(
     if drift is not None:
         # A layer's own loss comes after its hit.
         drift = jnp.cumsum(drift, axis=0) - drift
-    hits = Measurement(
-        position=position,
-        weight=weight,
-        kicks=kicks,
-        drift=drift,
-        detector=detector,
-        order=order,
-        seed=seed,
-    )
-    return hits, found
+    weight = 1 / resolution(crossings, detector) ** 2
+    return Errors(weight=weight, kicks=kicks, drift=drift, order=order)
 
 
 def linearise(parameters: Float[Array, " 5"], hits: Measurement) -> LinearTrack:
@@ -99,12 +141,12 @@ def linearise(parameters: Float[Array, " 5"], hits: Measurement) -> LinearTrack:
     wrapped = wrap_angle(residual[:, 0])
     residual = jnp.stack([jnp.where(angle, wrapped, residual[:, 0]), residual[:, 1]], 1)
     rows = jnp.concatenate([crossings.jacobian, residual[:, :, None]], axis=2)
-    weight = hits.weight
-    if hits.order is not None:
-        rows, weight = rows[hits.order], weight[hits.order]
+    weight, errors = hits.weight, hits.errors
+    if errors.order is not None:
+        rows, weight = rows[errors.order], weight[errors.order]
     # What is out of reach has no derivative that means anything.
     rows = jnp.where((weight > 0)[:, :, None], rows, 0.0)
-    if hits.drift is not None:
-        moved = jnp.sum(rows[:, :, :5] * hits.drift[:, None, :], axis=2)
+    if errors.drift is not None:
+        moved = jnp.sum(rows[:, :, :5] * errors.drift[:, None, :], axis=2)
         rows = jnp.concatenate([rows[:, :, :5], rows[:, :, 5:] - moved[:, :, None]], 2)
-    return LinearTrack(rows, hits.kicks, weight)
+    return LinearTrack(rows, errors.kicks, weight)

@@ -11,6 +11,8 @@ def seed_track(
     position: Float[Array, "layers 2"],
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
+    *,
+    weight: Float[Array, " layers"] | None = None,
 ) -> Float[Array, " 5"]:
     r"""Track parameters from hits in closed form, without truth.
 
@@ -24,10 +26,13 @@ def seed_track(
         position: What was measured on each layer. Dead entries must be finite.
         mask: Which hits were found, at least 3.
         detector: The detector.
+        weight: How much each hit counts, from 0 to 1; 1 unless given.
 
     Returns:
         Track parameters.
     """
+    share = jnp.ones_like(position[:, 0]) if weight is None else weight
+    inverse = jnp.where(mask, share, 0.0)[:, None] / detector.pitch**2
     radii, azimuth, z = hit_points(position, detector)
     first = mask & (jnp.cumsum(mask) == 1)
     reference = jnp.sum(jnp.where(first, azimuth, 0.0))
@@ -39,8 +44,8 @@ def seed_track(
         [jnp.ones_like(relative), relative * jnp.cos(opening), -(relative**2) / 2]
     )
     across = relative * jnp.sin(opening)
-    weight = jnp.where(mask, (size / detector.pitch[:, 0]) ** 2, 0.0)
-    offset, tangent, bend = _least_squares(basis, across, weight)
+    inverse = inverse * size**2
+    offset, tangent, bend = _least_squares(basis, across, inverse[:, 0])
     cosine = 1 / jnp.sqrt(1 + tangent**2)
     phi = reference + jnp.arctan(tangent)
     offset, bend = offset * cosine, bend * cosine
@@ -58,8 +63,7 @@ def seed_track(
         jnp.where(reached, d0s, 0.0), jnp.where(reached, omegas, 0.0), radii
     )
     basis = jnp.stack([jnp.ones_like(arc), arc / size])
-    weight = jnp.where(mask, (size / detector.pitch[:, 1]) ** 2, 0.0)
-    z0, cotangent = _least_squares(basis, z, weight)
+    z0, cotangent = _least_squares(basis, z, inverse[:, 1])
     cotangent = cotangent / size
     theta = jnp.pi / 2 - jnp.arctan(cotangent)
     charge_over_momentum = omega * jnp.sin(theta) / (KAPPA * detector.field)

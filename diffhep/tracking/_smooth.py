@@ -47,6 +47,8 @@ def smooth_track(
     mask: Bool[Array, " layers"],
     detector: AbstractDetector,
     *,
+    weight: Float[Array, " layers"] | None = None,
+    seed: Float[Array, " 5"] | None = None,
     ionisation: Ionisation | None = None,
     num_steps: int = 5,
     adjoint: optx.AbstractAdjoint | None = None,
@@ -62,6 +64,8 @@ def smooth_track(
             entries may hold anything.
         mask: Which hits were found. Layers without a hit scatter all the same.
         detector: The detector.
+        weight: How much each hit counts; see `fit_track`.
+        seed: Parameters to start from; see `fit_track`.
         ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: How often the filter runs, each time about the last result.
         adjoint: How the gradient crosses the iteration; implicit unless given.
@@ -70,19 +74,21 @@ def smooth_track(
         The track at its perigee and at all layers. It is not `found` with less than 3
         hits.
     """
-    hits, found = prepare(position, mask, detector, ionisation=ionisation)
+    hits, found = prepare(
+        position, mask, detector, weight=weight, seed=seed, ionisation=ionisation
+    )
     parameters, fit = fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)
     track = linearise(parameters, hits)
     forms = states_at_layers(track)
     covariance = jax.vmap(inverse_spd)(forms[:, :5, :5])
     shift = jax.vmap(matvec)(covariance, forms[:, :5, 5])
     smoothed = parameters[None, :] + shift
-    if hits.drift is not None:
-        smoothed = smoothed + hits.drift
+    if hits.errors.drift is not None:
+        smoothed = smoothed + hits.errors.drift
     residual, spread, chi2 = jax.vmap(_compare)(track, covariance, shift)
     layers = (smoothed, covariance, residual, spread, chi2)
-    if hits.order is not None:
-        back = jnp.argsort(hits.order)
+    if hits.errors.order is not None:
+        back = jnp.argsort(hits.errors.order)
         layers = jax.tree.map(lambda x: x[back], layers)
     return SmoothedTrack(fit, *layers)
 
