@@ -150,7 +150,9 @@ def _linear_tracks(
 
     def one(view: View, weight: Any, errors: Errors) -> LinearTrack:
         total = jnp.sum(weight, axis=1)
-        share = weight / jnp.where(total > 0, total, 1.0)[:, None]
+        # Next to nothing has no mean: its derivative would overflow.
+        some = (total > jnp.finfo(total.dtype).eps)[:, None]
+        share = jnp.where(some, weight, 0.0) / jnp.where(some, total[:, None], 1.0)
         mean = jnp.sum(share[:, :, None] * view.deviation, axis=1)
         rows = jnp.concatenate([view.jacobian, mean[:, :, None]], axis=2)
         inverse = errors.weight * total[:, None] / temperature

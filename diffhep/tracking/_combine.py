@@ -32,8 +32,9 @@ def combine_hits(
     weight = jnp.where(mask, weight, 0.0)
     position = jnp.where(mask[:, :, None], position, 0.0)
     total = jnp.sum(weight, axis=1)
-    safe = jnp.where(total > 0, total, 1.0)
-    share = weight / safe[:, None]
+    # Next to nothing has no mean: its derivative would overflow.
+    some = (total > jnp.finfo(total.dtype).eps)[:, None]
+    share = jnp.where(some, weight, 0.0) / jnp.where(some, total[:, None], 1.0)
     # Azimuths are averaged about that of the heaviest: pi and -pi are neighbours.
     reference = jnp.take_along_axis(
         position, jnp.argmax(weight, axis=1)[:, None, None], axis=1

@@ -180,6 +180,10 @@ def _minimum(
         parameters, _, before = carry
         form = information(linearise(parameters, hits))
         move, length = _step(form)
+        # Without a step to take the track stays where it was, finite.
+        taken = jnp.isfinite(length)
+        move = jnp.where(taken, move, 0.0)
+        form = jnp.where(taken, form, jnp.eye(6, dtype=form.dtype))
         # The steps shrink by a constant factor.
         biggest = jnp.maximum(jnp.maximum(before, length), jnp.finfo(length.dtype).tiny)
         distance = length * (length / biggest)
@@ -198,7 +202,10 @@ def _minimum_jvp(
     num_steps: int, primals: tuple[Measurement], tangents: tuple[Any]
 ) -> tuple[Any, Any]:
     (hits,), (tangent,) = primals, tangents
-    parameters, form, distance = store(_minimum(hits, num_steps))
+    root, value, distance = store(_minimum(hits, num_steps))
+    # Where the fit broke down there is no derivative; the seed stands in for it.
+    sound = jnp.isfinite(distance)
+    parameters = jnp.where(sound, root, hits.seed)
     track, moved = jax.jvp(lambda h: linearise(parameters, h), (hits,), (tangent,))
     response = respond(track)
     direct = change(response, moved)
@@ -210,5 +217,9 @@ def _minimum_jvp(
     shift = matvec(inverse, direct[:5, 5])
     total = direct + jnp.tensordot(shift, slopes, 1)
     # The distance is a diagnostic: it has no derivative.
-    change_of_all = shift, total, jnp.zeros_like(distance)
-    return (parameters, form, distance), change_of_all
+    change_of_all = (
+        jnp.where(sound, shift, 0.0),
+        jnp.where(sound, total, 0.0),
+        jnp.zeros_like(distance),
+    )
+    return (root, value, distance), change_of_all

@@ -356,6 +356,11 @@ def test_candidates_with_weights_are_layers_with_weights():
         jnp.diagonal(fit.covariance), jnp.diagonal(apart.covariance), rtol=1e-3
     )
     assert fit.ndf == pytest.approx(2 * 3.9 - 5)
+    # Next to no weight is no division by zero, nor is its derivative, in float32 too.
+    small = jnp.full((4, 2), 1e-25, jnp.float32)
+    light = jax.tree.map(lambda x: x.astype(jnp.float32), (doubled, one))
+    slope = jax.grad(lambda w: jnp.sum(combine_hits(light[0], w, mask, light[1])[0]))
+    assert jnp.all(jnp.isfinite(slope(small)))
     # Azimuths on either side of pi are neighbours.
     near_pi = jnp.array([[[np.pi - 1e-3, 0.0], [-np.pi + 1e-3, 2.0]]] * 6)
     mean, _, _ = combine_hits(
@@ -416,6 +421,24 @@ def test_a_seed_of_ones_own_leads_to_the_same_track():
     other = fit_track(hits, mask, _BARREL, seed=seed + 5 * sigma, num_steps=8)
     assert jnp.all(jnp.abs(other.parameters - first.parameters) < 0.2 * sigma)
     assert not jnp.array_equal(other.parameters, first.parameters)
+
+
+def test_a_fit_that_breaks_down_is_finite_and_says_so():
+    # A seed on the far side of the field: no layer is reached.
+    position, _ = _pions(jax.random.key(10), 1, 2.0, 3.0)
+    hits, mask = position[0], jnp.ones(_LAYERS, bool)
+    seed = jnp.array([1e5, 0.0, 1.0, 1.5, 0.3])
+
+    def total(hits):
+        fit = fit_track(hits, mask, _BARREL, seed=seed)
+        return jnp.sum(fit.parameters) + jnp.sum(fit.covariance) + fit.chi2, fit
+
+    (value, fit), gradient = jax.value_and_grad(total, has_aux=True)(hits)
+    assert fit.found
+    assert not fit.converged
+    assert fit.status == TrackStatus.not_converged
+    assert jnp.isfinite(value)
+    assert jnp.all(jnp.isfinite(gradient))
 
 
 def test_the_nearest_clusters_lie_in_the_road():
