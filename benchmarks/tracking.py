@@ -17,8 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffhep.geometry import AbstractDetector, build_barrel, build_telescope
+from diffhep.detector import DetectHits, PlaceDetector, SimulateHits
+from diffhep.generator import toy_events
+from diffhep.geometry import (
+    AbstractDetector,
+    build_barrel,
+    build_telescope,
+    default_tracker,
+)
+from diffhep.pipeline import Pipeline
 from diffhep.tracking import (
+    FitTracks,
     TrackFit,
     fit_track,
     hit_covariance,
@@ -40,6 +49,7 @@ MODES = ("float32", "float64")
 LAYERS = 10
 STEPS = 5
 TELESCOPE_STEPS = 2
+EVENT = 500
 
 
 def _barrel() -> AbstractDetector:
@@ -192,6 +202,7 @@ def _measure(mode: str) -> dict[str, float]:
     if mode == "float64":
         flat["numpy: us"] = _numpy_us(barrel_hits, barrel)
         flat["steps"] = _left(plane_hits, telescope)
+        flat["memory"] = _memory()
     return flat
 
 
@@ -204,6 +215,22 @@ def _left(hits, telescope) -> float:
     fits = [end(TELESCOPE_STEPS), end(8)]
     width = jnp.sqrt(jnp.diagonal(fits[1].covariance, axis1=2, axis2=3))
     return float(jnp.max(jnp.abs(fits[0].parameters - fits[1].parameters) / width))
+
+
+def _memory() -> float:
+    # Of simulation and fits of an event, with the gradient to the detector, in MB.
+    events = toy_events(1, capacity=EVENT, key=jax.random.key(0))
+    event = jax.tree.map(lambda x: x[0], events)
+
+    def total(detector, event, key):
+        stages = [PlaceDetector(detector), SimulateHits(), DetectHits(), FitTracks()]
+        end = Pipeline(stages)(event, key=key)
+        alive = end.tracks.mask[:, None]
+        return jnp.sum(jnp.where(alive, end.tracks.parameters, 0.0)) + end.log_weight
+
+    arguments = default_tracker(), event, jax.random.key(1)
+    compiled = jax.jit(jax.grad(total)).lower(*arguments).compile()
+    return compiled.memory_analysis().temp_size_in_bytes / 1e6
 
 
 _ONE_THREAD = {
@@ -272,6 +299,11 @@ def _rows(mode: str, found: dict[str, float], acts_us: float | None) -> list[Row
                 f"telescope: {TELESCOPE_STEPS} steps end so many s.d. from the minimum",
                 found["steps"],
                 bar=1e-5,
+            ),
+            Row(
+                f"event of {EVENT} tracks, barrel and endcaps, gradient: memory, MB",
+                found["memory"],
+                bar=256,
             ),
         ]
     return rows

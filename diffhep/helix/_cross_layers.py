@@ -12,6 +12,9 @@ def cross_layers(
 ) -> Crossings:
     """The first crossings of some layers after the perigee, with their derivatives.
 
+    In single precision positions lose less than 0.5 micrometres and derivatives 1e-6,
+    from 0.1 GeV to 1 TeV in a tracker of 1 m by 2.5 m.
+
     Args:
         parameters: Track parameters about the z axis.
         layers: The layers.
