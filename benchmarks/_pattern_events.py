@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from diffhep.detector import simulate_hits
 from diffhep.geometry import Barrel, build_barrel
 from diffhep.helix import KAPPA, PION_MASS, perigee_from_momentum
-from diffhep.tracking import fit_track, predict
+from diffhep.numerics import matmul, matvec
+from diffhep.tracking import TrackFit, TrackPrior, fit_track, predict
 
 
 LAYERS = 10
@@ -33,12 +34,12 @@ class Candidates(eqx.Module):
     """Which candidates there are."""
     is_true: Bool[Array, "*batch layers candidates"]
     """Which are of the track."""
-    seed: Float[Array, "*batch 5"]
-    """The seed."""
+    seed: TrackPrior
+    """The seed with its errors."""
     truth: Float[Array, "*batch"]
     """True q/pT, in 1/GeV."""
     best: Float[Array, "*batch"]
-    """The q/pT of a fit to the true hits alone."""
+    """The q/pT of a fit to seed and true hits alone."""
     sigma: Float[Array, "*batch"]
     """Its standard deviation: the unit of all residuals."""
 
@@ -58,6 +59,12 @@ def barrel() -> Barrel:
 def inverse_momentum(parameters: Float[Array, " 5"]) -> Float[Array, ""]:
     """q/pT of track parameters, in 1/GeV."""
     return parameters[4] / jnp.sin(parameters[3])
+
+
+def _error(fit: TrackFit) -> Float[Array, ""]:
+    # Of q/pT, from those of theta and q/p.
+    slope = jax.grad(inverse_momentum)(fit.parameters)
+    return jnp.sqrt(jnp.sum(slope * matvec(fit.covariance, slope)))
 
 
 def draw(
@@ -94,7 +101,7 @@ def draw(
     found = hits.reached & (chance < jax.nn.sigmoid(hits.logit))
     truth = perigee_from_momentum(origin, momentum, charge, detector.field)
     seed = _smear(truth, jax.random.normal(keys[6], (5,), phi.dtype))
-    expected, width = _road(seed, detector)
+    expected, width = _road(seed.parameters, detector)
     number = jax.random.poisson(keys[7], NOISE, (LAYERS,))
     place_key, order_key = jax.random.split(keys[8])
     shape = (LAYERS, CANDIDATES - 1, 2)
@@ -110,8 +117,7 @@ def draw(
     # In a random order.
     order = jnp.argsort(jax.random.uniform(order_key, mask.shape), axis=1)
     road = jnp.take_along_axis(road, order[:, :, None], axis=1)
-    fit = fit_track(hits.position, found, detector)
-    sine = jnp.sin(truth[3])
+    fit = fit_track(hits.position, found, detector, prior=seed)
     return Candidates(
         position=expected[:, None] + road * width[:, None],
         road=road,
@@ -120,16 +126,19 @@ def draw(
         seed=seed,
         truth=inverse_momentum(truth),
         best=inverse_momentum(fit.parameters),
-        sigma=jnp.sqrt(fit.covariance[4, 4]) / sine,
+        sigma=_error(fit),
     )
 
 
-def _smear(truth: Float[Array, " 5"], noise: Float[Array, " 5"]) -> Float[Array, " 5"]:
+def _smear(truth: Float[Array, " 5"], noise: Float[Array, " 5"]) -> TrackPrior:
     errors = jnp.asarray(SEED_ERRORS, truth.dtype)
     moved = truth + errors * noise
     # The last error is of q/pT.
     curved = inverse_momentum(truth) + errors[4] * noise[4]
-    return moved.at[4].set(curved * jnp.sin(moved[3]))
+    sine, cosine = jnp.sin(moved[3]), jnp.cos(moved[3])
+    spread = jnp.diag(errors).at[4, 4].multiply(sine)
+    spread = spread.at[4, 3].set(curved * cosine * errors[3])
+    return TrackPrior(moved.at[4].set(curved * sine), matmul(spread, spread.T))
 
 
 def _road(

@@ -99,16 +99,15 @@ def hit_weights(
 def weighted_fit(
     weights: Float[Array, "layers candidates"], candidates: Candidates, detector: Barrel
 ) -> Float[Array, ""]:
-    """q/pT of the fit to all candidates with weights; of the seed if it fails."""
+    """q/pT of the fit to the seed and to all candidates with weights."""
     position, total, mask = combine_hits(
         candidates.position, weights, candidates.mask, detector
     )
-    fit = fit_track(position, mask, detector, weight=total, seed=candidates.seed)
-    return jnp.where(
-        fit.found & fit.converged,
-        inverse_momentum(fit.parameters),
-        inverse_momentum(candidates.seed),
+    seed = candidates.seed
+    fit = fit_track(
+        position, mask, detector, weight=total, seed=seed.parameters, prior=seed
     )
+    return inverse_momentum(fit.parameters)
 
 
 def filtered_fit(
@@ -120,7 +119,7 @@ def filtered_fit(
     fit = fit_arms(
         candidates.position,
         candidates.mask,
-        candidates.seed[None],
+        candidates.seed.parameters[None],
         detector,
         log_odds=log_odds[None],
         competition=TrackPicksHits(),
@@ -144,7 +143,7 @@ def estimate(
     """
     log_odds, number = network(candidates)
     if arm == "regression":
-        return inverse_momentum(candidates.seed) + SEED_ERRORS[4] * number
+        return inverse_momentum(candidates.seed.parameters) + SEED_ERRORS[4] * number
     return weighted_fit(hit_weights(log_odds, candidates), candidates, detector)
 
 

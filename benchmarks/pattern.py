@@ -29,6 +29,7 @@ RECORDED = Path(__file__).parent / "recorded" / "pattern"
 # Momenta in GeV: that of the training, and one on either side of it.
 RANGES = {"1 to 10 GeV": (1.0, 10.0), "0.5 to 1": (0.5, 1.0), "10 to 50": (10.0, 50.0)}
 SETTINGS = {
+    "fit": "with the seed as a prior",
     "steps": 20 if QUICK else 1500,
     "batch": 16 if QUICK else 128,
     # The best of 0.001, 0.003 and 0.01 after 300 steps.
@@ -92,7 +93,7 @@ def _residuals(
         if arm == "true hits":
             value = tracks.best
         elif arm == "seed":
-            value = events.inverse_momentum(tracks.seed)
+            value = events.inverse_momentum(tracks.seed.parameters)
         elif network is None:
             value = networks.filtered_fit(zeros, tracks, detector)
         elif arm == "labels, filter":

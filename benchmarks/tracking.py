@@ -6,8 +6,10 @@ Every process runs on ONE core, ours and the peers' alike. The peer from ACTS ne
 """
 
 import argparse
+import functools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -44,7 +46,7 @@ from ._numpy_fit import fit as numpy_fit
 
 NUM_TRACKS = 4096 if QUICK else 20_480
 BLOCK = 256
-REPEATS = 3 if QUICK else 9
+REPEATS = 5 if QUICK else 15
 MODES = ("float32", "float64")
 LAYERS = 10
 STEPS = 5
@@ -128,13 +130,26 @@ def _number(position, detector):
     return jnp.sum(fit.parameters / width) + jnp.sum(jnp.log(variance)) + fit.chi2
 
 
-def _timed(function, *arguments) -> dict[str, float]:
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    compile_time = time.perf_counter() - start
-    compiled(*arguments)
-    each = seconds(lambda: compiled(*arguments), repeats=REPEATS) / NUM_TRACKS
-    return {"compile": compile_time, "us": 1e6 * each}
+def _timed(jobs: dict[str, tuple]) -> dict[str, dict[str, float]]:
+    # In turns, so that a machine that slows down does so for all of them.
+    calls, compilation = {}, {}
+    for name, (function, *arguments) in jobs.items():
+        start = time.perf_counter()
+        compiled = jax.jit(function).lower(*arguments).compile()
+        compilation[name] = time.perf_counter() - start
+        calls[name] = functools.partial(compiled, *arguments)
+        jax.block_until_ready(calls[name]())
+    times = {name: [] for name in jobs}
+    for _ in range(REPEATS):
+        for name, call in calls.items():
+            times[name].append(seconds(call, repeats=1))
+    return {
+        name: {
+            "compile": compilation[name],
+            "us": 1e6 * statistics.median(times[name]) / NUM_TRACKS,
+        }
+        for name in jobs
+    }
 
 
 def _numpy_us(position, barrel) -> float:
@@ -162,42 +177,19 @@ def _measure(mode: str) -> dict[str, float]:
     barrel, telescope = _barrel(), _telescope()
     barrel_hits = _tracks(barrel, 3.1, 1.0)
     plane_hits = _tracks(telescope, 0.087, 0.1)
-    found = {}
-
-    def keep(name, function, *arguments):
-        found[name] = _timed(function, *arguments)
-
+    jobs = {}
     for detector, hits, name, steps in (
         (barrel, barrel_hits, "barrel", STEPS),
         (telescope, plane_hits, "telescope", TELESCOPE_STEPS),
     ):
-        keep(
-            f"{name} fit",
-            lambda p, d=detector, n=steps: _in_blocks(
-                lambda x: _fit(x, d, num_steps=n), p
-            ),
-            hits,
-        )
-        keep(
-            f"{name} smoother",
-            lambda p, d=detector, n=steps: _in_blocks(
-                lambda x: _smooth(x, d, num_steps=n), p
-            ),
-            hits,
-        )
-    keep(
-        "barrel gradient",
-        jax.grad(lambda p: jnp.sum(_in_blocks(lambda x: _number(x, barrel), p))),
-        barrel_hits,
-    )
-    keep(
-        "barrel gradient, detector too",
-        jax.grad(
-            lambda p, d: jnp.sum(_in_blocks(lambda x: _number(x, d), p)), argnums=(0, 1)
-        ),
-        barrel_hits,
-        barrel,
-    )
+        for job, kind in (("fit", _fit), ("smoother", _smooth)):
+            one = functools.partial(kind, detector=detector, num_steps=steps)
+            jobs[f"{name} {job}"] = functools.partial(_in_blocks, one), hits
+    sums = lambda p, d: jnp.sum(_in_blocks(lambda x: _number(x, d), p))  # noqa: E731
+    jobs["barrel gradient"] = jax.grad(lambda p: sums(p, barrel)), barrel_hits
+    both = jax.grad(sums, argnums=(0, 1))
+    jobs["barrel gradient, detector too"] = both, barrel_hits, barrel
+    found = _timed(jobs)
     flat = {f"{a}: {b}": value for a, r in found.items() for b, value in r.items()}
     if mode == "float64":
         flat["numpy: us"] = _numpy_us(barrel_hits, barrel)

@@ -19,6 +19,7 @@ from ._model import (
     resolution as resolution,
     scattering_kicks as scattering_kicks,
 )
+from ._prior import TrackPrior as TrackPrior
 from ._resolution import expected_covariance as expected_covariance
 from ._seed import seed_track as seed_track
 from ._smooth import SmoothedTrack as SmoothedTrack, smooth_track as smooth_track

@@ -20,6 +20,7 @@ from ..numerics import (
 )
 from ._information import change, change_by_rows, information, respond
 from ._measurement import Measurement, linearise, prepare
+from ._prior import TrackPrior, prior_information
 
 
 class TrackStatus(eqx.Enumeration):
@@ -43,7 +44,8 @@ class TrackFit(eqx.Module):
     chi2: Float[Array, ""]
     """Chi-squared."""
     ndf: Float[Array, ""]
-    """Degrees of freedom: two for each hit, times its weight, less five."""
+    """Degrees of freedom: two for each hit, times its weight; less five without a
+    prior."""
     found: Bool[Array, ""]
     """Whether there were enough hits; if not, the rest is finite and means nothing."""
     converged: Bool[Array, ""]
@@ -60,6 +62,7 @@ def fit_track(
     *,
     weight: Float[Array, " layers"] | None = None,
     seed: Float[Array, " 5"] | None = None,
+    prior: TrackPrior | None = None,
     ionisation: Ionisation | None = None,
     num_steps: int = 5,
     adjoint: optx.AbstractAdjoint | None = None,
@@ -77,9 +80,11 @@ def fit_track(
         mask: Which hits were found.
         detector: The detector.
         weight: How much each hit counts, from 0 to 1: a factor of its inverse variance.
-            1 unless given. A hit of less than the root of the rounding error is none.
+            1 unless given. Without a prior, a hit of less than the root of the rounding
+            error is none.
         seed: Parameters to start from, where the errors are taken; made from the hits
             unless given.
+        prior: What is known besides. With it any number of hits is enough.
         ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: Number of Gauss-Newton steps.
         adjoint: How the gradient crosses the fit; implicit unless given. With
@@ -87,13 +92,19 @@ def fit_track(
             inverted by refining that of Gauss and Newton.
 
     Returns:
-        The fit. It is not `found` with less than 3 hits.
+        The fit. Without a prior it is not `found` with less than 3 hits.
 
     Raises:
         ValueError: There are no steps.
     """
     hits, found = prepare(
-        position, mask, detector, weight=weight, seed=seed, ionisation=ionisation
+        position,
+        mask,
+        detector,
+        weight=weight,
+        seed=seed,
+        prior=prior,
+        ionisation=ionisation,
     )
     return fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)[1]
 
@@ -133,7 +144,7 @@ def fit_hits(
             adjoint=adjoint,
             symmetric=False,
         )
-        form = information(linearise(parameters, hits))
+        form = _form(parameters, hits)
         distance = _step(form)[1]
     wrapped = jnp.where(jnp.arange(5) == 2, wrap_angle(parameters), parameters)
     # False for NaN.
@@ -143,12 +154,20 @@ def fit_hits(
         parameters=wrapped,
         covariance=inverse_spd(form[:5, :5]),
         chi2=form[5, 5],
-        ndf=2 * jnp.sum(hits.share) - 5,
+        ndf=2 * jnp.sum(hits.share) - (5 if hits.prior is None else 0),
         found=found,
         converged=converged,
         status=TrackStatus.where(found, ended, TrackStatus.too_few_hits),
     )
     return parameters, fit
+
+
+def _form(parameters: Float[Array, " 5"], hits: Any) -> Float[Array, "6 6"]:
+    # What hits and prior say together.
+    form = information(linearise(parameters, hits))
+    if hits.prior is None:
+        return form
+    return form + prior_information(parameters, hits.prior)
 
 
 def _step(
@@ -162,12 +181,12 @@ def _step(
 
 
 def _update(parameters: Float[Array, " 5"], hits: Any) -> Float[Array, " 5"]:
-    return parameters + _step(information(linearise(parameters, hits)))[0]
+    return parameters + _step(_form(parameters, hits))[0]
 
 
 def _slope(parameters: Float[Array, " 5"], hits: Any) -> Float[Array, " 5"]:
     # Minus half the gradient of chi-squared.
-    return information(linearise(parameters, hits))[:5, 5]
+    return _form(parameters, hits)[:5, 5]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -178,7 +197,7 @@ def _minimum(
     # but the same), and how far the minimum still is, in standard deviations.
     def step(carry, _):
         parameters, _, before = carry
-        form = information(linearise(parameters, hits))
+        form = _form(parameters, hits)
         move, length = _step(form)
         # Without a step to take the track stays where it was, finite.
         taken = jnp.isfinite(length)
@@ -211,8 +230,16 @@ def _minimum_jvp(
     direct = change(response, moved)
     rows = jax.jacfwd(lambda p: linearise(p, hits).rows)(parameters)
     slopes = jax.vmap(lambda r: change_by_rows(response, r), in_axes=3)(rows)
+    form, prior = response.form, hits.prior
+    if prior is not None:
+        known, change_of_known = jax.jvp(
+            lambda q: prior_information(parameters, q), (prior,), (tangent.prior,)
+        )
+        form, direct = form + known, direct + change_of_known
+        columns = jax.jacfwd(lambda p: prior_information(p, prior))(parameters)
+        slopes = slopes + jnp.moveaxis(columns, 2, 0)
     # The matrix is that of Gauss and Newton but for a part in a thousand.
-    guess = inverse_spd(response.form[:5, :5])
+    guess = inverse_spd(form[:5, :5])
     inverse = inverse_near(-slopes[:, :5, 5].T, guess)
     shift = matvec(inverse, direct[:5, 5])
     total = direct + jnp.tensordot(shift, slopes, 1)

@@ -50,11 +50,14 @@ def information(track: LinearTrack) -> Float[Array, "6 6"]:
     return total
 
 
-def states_at_layers(track: LinearTrack) -> Float[Array, "layers 6 6"]:
+def states_at_layers(
+    track: LinearTrack, prior: Float[Array, "6 6"] | None = None
+) -> Float[Array, "layers 6 6"]:
     """What all hits say about the track as it arrives at each layer.
 
     Args:
         track: The hits.
+        prior: What is known of it at its perigee; nothing unless given.
 
     Returns:
         The quadratic forms: information from further in, from the layer, and from
@@ -71,7 +74,7 @@ def states_at_layers(track: LinearTrack) -> Float[Array, "layers 6 6"]:
         return _blur(form + told, kicks)[0], form
 
     _, outer = jax.lax.scan(inwards, start, layers, reverse=True)
-    _, inner = jax.lax.scan(outwards, start, layers)
+    _, inner = jax.lax.scan(outwards, start if prior is None else prior, layers)
     return inner + outer
 
 

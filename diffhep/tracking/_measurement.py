@@ -8,6 +8,7 @@ from ..numerics import wrap_angle
 from ._information import LinearTrack
 from ._losses import loss_kicks
 from ._model import is_angle, predict, resolution, scattering_kicks
+from ._prior import TrackPrior
 from ._seed import seed_track
 
 
@@ -38,6 +39,8 @@ class Measurement(eqx.Module):
     """Errors of the hits."""
     detector: AbstractDetector
     """The detector."""
+    prior: TrackPrior | None
+    """What is known besides."""
     seed: Float[Array, " 5"]
     """Parameters at which the errors were taken."""
 
@@ -49,6 +52,7 @@ def prepare(
     *,
     weight: Float[Array, " layers"] | None,
     seed: Float[Array, " 5"] | None,
+    prior: TrackPrior | None,
     ionisation: Ionisation | None,
 ) -> tuple[Measurement, Bool[Array, ""]]:
     """The hits of a track with their errors, taken at a seed.
@@ -59,33 +63,38 @@ def prepare(
         detector: The detector.
         weight: How much each hit counts; one if None.
         seed: Track parameters to start from; made from the hits if None.
+        prior: What is known besides; nothing if None.
         ionisation: How much energy is lost; none if None.
 
     Returns:
         The hits, and whether there are enough: if not, those of another track stand in.
     """
-    if weight is not None:
-        # Three hits that count next to nothing do not determine a track.
-        mask = mask & (weight > jnp.sqrt(jnp.finfo(position.dtype).eps))
-    found = jnp.sum(mask) >= 3
+    share = jnp.ones_like(position[:, 0]) if weight is None else weight
+    # Three hits that count next to nothing do not determine a track.
+    counted = mask & (share > jnp.sqrt(jnp.finfo(position.dtype).eps))
+    found = jnp.sum(counted) >= 3
     # Too few hits: those of a canned track stand in.
     canned = predict(detector.example, detector)
-    use = mask & found
-    position = jnp.where(use[:, None], position, canned.position)
-    mask = use | (canned.reached & ~found)
-    share = jnp.where(mask, jnp.ones_like(position[:, 0]), 0.0)
-    if weight is not None:
-        share = jnp.where(use, weight, share)
-    start = seed_track(position, mask, detector, weight=share)
+    use = counted & found
+    safe = jnp.where(use[:, None], position, canned.position)
+    counts = jnp.where(use, share, jnp.where(canned.reached & ~found, 1.0, 0.0))
+    start = seed_track(safe, counts > 0, detector, weight=counts)
+    if prior is not None:
+        # With it they are not too few, nor do they count too little.
+        start = jnp.where(found, start, prior.parameters)
+        safe = jnp.where(mask[:, None], position, canned.position)
+        counts = jnp.where(mask, share, 0.0)
+        found = jnp.ones_like(found)
     if seed is not None:
         start = jnp.where(found, seed, start)
     errors = errors_at(start, detector, ionisation=ionisation)
     hits = Measurement(
-        position=position,
-        share=share,
-        weight=errors.weight * share[:, None],
+        position=safe,
+        share=counts,
+        weight=errors.weight * counts[:, None],
         errors=errors,
         detector=detector,
+        prior=prior,
         seed=start,
     )
     return hits, found

@@ -10,6 +10,7 @@ from ..numerics import inverse_spd, matmul, matvec, safe_sqrt
 from ._fit import TrackFit, fit_hits
 from ._information import LinearTrack, states_at_layers
 from ._measurement import linearise, prepare
+from ._prior import TrackPrior, prior_information
 
 
 class SmoothedTrack(eqx.Module):
@@ -49,6 +50,7 @@ def smooth_track(
     *,
     weight: Float[Array, " layers"] | None = None,
     seed: Float[Array, " 5"] | None = None,
+    prior: TrackPrior | None = None,
     ionisation: Ionisation | None = None,
     num_steps: int = 5,
     adjoint: optx.AbstractAdjoint | None = None,
@@ -66,6 +68,7 @@ def smooth_track(
         detector: The detector.
         weight: How much each hit counts; see `fit_track`.
         seed: Parameters to start from; see `fit_track`.
+        prior: What is known besides; see `fit_track`.
         ionisation: How much energy a pion loses in the material; none unless given.
         num_steps: How often the filter runs, each time about the last result.
         adjoint: How the gradient crosses the iteration; implicit unless given.
@@ -75,11 +78,18 @@ def smooth_track(
         hits.
     """
     hits, found = prepare(
-        position, mask, detector, weight=weight, seed=seed, ionisation=ionisation
+        position,
+        mask,
+        detector,
+        weight=weight,
+        seed=seed,
+        prior=prior,
+        ionisation=ionisation,
     )
     parameters, fit = fit_hits(hits, found, num_steps=num_steps, adjoint=adjoint)
     track = linearise(parameters, hits)
-    forms = states_at_layers(track)
+    known = None if prior is None else prior_information(parameters, prior)
+    forms = states_at_layers(track, known)
     covariance = jax.vmap(inverse_spd)(forms[:, :5, :5])
     shift = jax.vmap(matvec)(covariance, forms[:, :5, 5])
     smoothed = parameters[None, :] + shift

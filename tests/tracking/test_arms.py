@@ -15,6 +15,7 @@ from diffhep.helix import Ionisation, perigee_from_momentum
 from diffhep.tracking import (
     HitPicksTrack,
     TrackPicksHits,
+    TrackPrior,
     TrackStatus,
     combine_hits,
     fit_arms,
@@ -23,6 +24,7 @@ from diffhep.tracking import (
     predict,
     resolution,
     seed_track,
+    smooth_track,
 )
 
 
@@ -421,6 +423,88 @@ def test_a_seed_of_ones_own_leads_to_the_same_track():
     other = fit_track(hits, mask, _BARREL, seed=seed + 5 * sigma, num_steps=8)
     assert jnp.all(jnp.abs(other.parameters - first.parameters) < 0.2 * sigma)
     assert not jnp.array_equal(other.parameters, first.parameters)
+
+
+def test_a_prior_is_one_more_measurement():
+    position, truth = _pions(jax.random.key(12), 1, 2.0, 3.0)
+    hits, mask = position[0], jnp.ones(_LAYERS, bool)
+    plain = fit_track(hits, mask, _BARREL, num_steps=8)
+    # Two fits with errors of one seed, of which one knows the other: for a linear
+    # problem the sum of the information is that of both.
+    half = 0.5 * jnp.ones(_LAYERS)
+    seed = seed_track(hits, mask, _BARREL)
+    prior = TrackPrior(truth[0], 4 * plain.covariance)
+    both = fit_track(hits, mask, _BARREL, seed=seed, prior=prior, num_steps=8)
+    known = jnp.linalg.inv(prior.covariance)
+    said = jnp.linalg.inv(plain.covariance)
+    covariance = jnp.linalg.inv(known + said)
+    mean = covariance @ (known @ truth[0] + said @ plain.parameters)
+    sigma = jnp.sqrt(jnp.diagonal(covariance))
+    # What is not linear is a thousandth of an error.
+    np.testing.assert_array_less(jnp.abs(both.parameters - mean) / sigma, 2e-3)
+    apart = jnp.abs(both.covariance - covariance) / sigma[:, None] / sigma[None, :]
+    np.testing.assert_array_less(apart, 2e-3)
+    assert both.ndf == 12
+    # Where nobody knows anything, it is the plain fit; without hits, the prior.
+    vague = TrackPrior(truth[0], 1e12 * plain.covariance)
+    same = fit_track(hits, mask, _BARREL, seed=seed, prior=vague, num_steps=8)
+    np.testing.assert_allclose(same.parameters, plain.parameters, rtol=1e-6)
+    nothing = jnp.zeros(_LAYERS, bool)
+    alone = fit_track(hits * jnp.nan, nothing, _BARREL, prior=prior)
+    assert alone.found
+    assert alone.converged
+    np.testing.assert_allclose(alone.parameters, prior.parameters, rtol=1e-12)
+    np.testing.assert_allclose(alone.covariance, prior.covariance, rtol=1e-9)
+    # At its perigee a smoothed track with a prior is the same fit.
+    smooth = smooth_track(
+        hits, mask, _BARREL, weight=half, seed=seed, prior=prior, num_steps=8
+    )
+    fit = fit_track(
+        hits, mask, _BARREL, weight=half, seed=seed, prior=prior, num_steps=8
+    )
+    np.testing.assert_allclose(smooth.fit.parameters, fit.parameters, rtol=1e-12)
+    # Before the first layer nothing has deflected it.
+    np.testing.assert_allclose(smooth.parameters[0], fit.parameters, rtol=1e-7)
+    np.testing.assert_allclose(smooth.covariance[0], fit.covariance, rtol=1e-7)
+
+
+def test_gradients_of_a_fit_with_a_prior():
+    position, truth = _pions(jax.random.key(12), 1, 2.0, 3.0)
+    hits, mask = position[0], jnp.ones(_LAYERS, bool).at[1:5].set(False)
+    seed = seed_track(hits, jnp.ones(_LAYERS, bool), _BARREL)
+    scale = jnp.array([0.05, 0.2, 1e-3, 1e-3, 5e-3])
+
+    def end(moves, unrolled=False):
+        shift, stretch, pixels = moves
+        prior = TrackPrior(truth[0] + shift * scale, jnp.diag(scale**2) * stretch)
+        moved = hits + pixels * jnp.array([[1e-4, 0.1]])
+        adjoint = optx.RecursiveCheckpointAdjoint() if unrolled else None
+        fit = fit_track(
+            moved, mask, _BARREL, seed=seed, prior=prior, num_steps=10, adjoint=adjoint
+        )
+        variance = jnp.log(jnp.diagonal(fit.covariance))
+        return jnp.concatenate([fit.parameters / scale, variance, fit.chi2[None]])
+
+    zero = jnp.zeros(5), jnp.asarray(1.0), jnp.zeros((_LAYERS, 2))
+    keys = jax.random.split(jax.random.key(0), 3)
+    tangents = (
+        jax.random.normal(keys[0], (5,)),
+        jnp.asarray(0.7),
+        jax.random.normal(keys[1], (_LAYERS, 2)),
+    )
+
+    @jax.jit
+    def at(by):
+        return end(jax.tree.map(lambda x, t: x + by * t, zero, tangents))
+
+    exact = jax.jit(lambda: jax.jvp(end, (zero,), (tangents,))[1])()
+    step = 1e-3
+    up, down, up2, down2 = (at(k * step) for k in (1.0, -1.0, 2.0, -2.0))
+    rough = (8 * (up - down) - (up2 - down2)) / (12 * step)
+    size = jnp.max(jnp.abs(exact))
+    np.testing.assert_allclose(exact, rough, atol=1e-7 * size, rtol=1e-6)
+    unrolled = jax.jit(lambda: jax.jvp(lambda m: end(m, True), (zero,), (tangents,))[1])
+    np.testing.assert_allclose(exact, unrolled(), atol=1e-8 * size, rtol=1e-8)
 
 
 def test_a_fit_that_breaks_down_is_finite_and_says_so():
