@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..geometry import AbstractDetector
-from ..numerics import inverse_spd, matvec, safe_sqrt, wrap_angle
+from ..numerics import inverse_spd, matvec, safe_sqrt
 from ._competition import AbstractCompetition
-from ._information import LinearTrack, Response, information, respond
+from ._information import LinearTrack, information, respond
 from ._measurement import Errors
-from ._model import is_angle, predict
+from ._model import predict, wrap_azimuths
 
 
 class State(eqx.Module):
@@ -101,9 +101,7 @@ def look(arms: Arms, state: State) -> View:
             shift = shift[jnp.argsort(errors.order)]
         moved = jnp.sum(crossings.jacobian * shift[:, None, :], axis=2)
         apart = arms.position - (crossings.position + moved)[:, None, :]
-        angle = is_angle(arms.detector)[:, None]
-        across = jnp.where(angle, wrap_angle(apart[:, :, 0]), apart[:, :, 0])
-        apart = jnp.stack([across, apart[:, :, 1]], axis=2)
+        apart = wrap_azimuths(apart, arms.detector)
         present = arms.mask & crossings.reached[:, None]
         apart = jnp.where(present[:, :, None], apart, 0.0)
         square = jnp.sum(apart**2 * errors.weight[:, None, :], axis=2)
@@ -182,7 +180,7 @@ def layers_with(
 
 
 def _refit(state: State, track: LinearTrack, alive: Bool[Array, ""]) -> State:
-    response: Response = respond(track)
+    response = respond(track)
     form = _regular(response.form, alive)
     step = matvec(inverse_spd(form[:5, :5]), form[:5, 5])
     # Measured minus predicted, per change of the track and per unit.

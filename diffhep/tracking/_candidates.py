@@ -3,8 +3,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..geometry import AbstractDetector
-from ..numerics import wrap_angle
-from ._model import is_angle, predict
+from ._model import predict, wrap_azimuths
 
 
 def nearest_clusters(
@@ -46,9 +45,8 @@ def nearest_clusters(
     position = jax.lax.stop_gradient(position)
     crossings = predict(parameters, detector)
     apart = jnp.where(mask[:, :, None], position, 0.0) - crossings.position[:, None, :]
-    angle = is_angle(detector)[:, None]
-    across = jnp.where(angle, wrap_angle(apart[:, :, 0]), apart[:, :, 0])
-    across = across * crossings.scale[:, None] / road[0]
+    apart = wrap_azimuths(apart, detector)
+    across = apart[:, :, 0] * crossings.scale[:, None] / road[0]
     along = apart[:, :, 1] / road[1]
     inside = (jnp.abs(across) < 1) & (jnp.abs(along) < 1)
     inside = inside & mask & crossings.reached[:, None]

@@ -2,8 +2,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..geometry import AbstractDetector
-from ..numerics import wrap_angle
-from ._model import is_angle
+from ._model import wrap_azimuths
 
 
 def combine_hits(
@@ -39,10 +38,6 @@ def combine_hits(
     reference = jnp.take_along_axis(
         position, jnp.argmax(weight, axis=1)[:, None, None], axis=1
     )
-    apart = position - reference
-    around = jnp.where(
-        is_angle(detector)[:, None], wrap_angle(apart[:, :, 0]), apart[:, :, 0]
-    )
-    apart = jnp.stack([around, apart[:, :, 1]], axis=2)
+    apart = wrap_azimuths(position - reference, detector)
     mean = reference[:, 0] + jnp.sum(share[:, :, None] * apart, axis=1)
     return mean, total, jnp.any(mask, axis=1)

@@ -4,10 +4,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..geometry import AbstractDetector
 from ..helix import Ionisation
-from ..numerics import wrap_angle
 from ._information import LinearTrack
 from ._losses import loss_kicks
-from ._model import is_angle, predict, resolution, scattering_kicks
+from ._model import predict, resolution, scattering_kicks, wrap_azimuths
 from ._prior import TrackPrior
 from ._seed import seed_track
 
@@ -145,10 +144,7 @@ def linearise(parameters: Float[Array, " 5"], hits: Measurement) -> LinearTrack:
         The hits, in the order of flight.
     """
     crossings = predict(parameters, hits.detector)
-    residual = hits.position - crossings.position
-    angle = is_angle(hits.detector)
-    wrapped = wrap_angle(residual[:, 0])
-    residual = jnp.stack([jnp.where(angle, wrapped, residual[:, 0]), residual[:, 1]], 1)
+    residual = wrap_azimuths(hits.position - crossings.position, hits.detector)
     rows = jnp.concatenate([crossings.jacobian, residual[:, :, None]], axis=2)
     weight, errors = hits.weight, hits.errors
     if errors.order is not None:

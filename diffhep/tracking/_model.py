@@ -22,6 +22,7 @@ from ..helix import (
     kick_response,
     scattering_angle,
 )
+from ..numerics import wrap_angle
 
 
 # A function that appears several times is traced once if it is jitted.
@@ -131,6 +132,23 @@ def is_angle(detector: AbstractDetector) -> Bool[np.ndarray, " layers"]:
             for group in detector.groups
         ]
     )
+
+
+def wrap_azimuths(
+    apart: Float[Array, "layers *hits 2"], detector: AbstractDetector
+) -> Float[Array, "layers *hits 2"]:
+    """Differences of positions, with those of azimuths brought near zero.
+
+    Args:
+        apart: Differences of what the layers measure.
+        detector: The detector.
+
+    Returns:
+        The same, azimuths between -pi and pi.
+    """
+    angle = np.reshape(is_angle(detector), (-1,) + (1,) * (apart.ndim - 2))
+    first = jnp.where(angle, wrap_angle(apart[..., 0]), apart[..., 0])
+    return jnp.stack([first, apart[..., 1]], axis=-1)
 
 
 def hit_points(
