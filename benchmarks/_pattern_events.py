@@ -111,7 +111,10 @@ def draw(
         .at[:, 0]
         .set(jnp.mod(hits.position[:, 0] - expected[:, 0] + np.pi, 2 * np.pi) - np.pi)
     )
-    road = jnp.concatenate([(apart / width)[:, None], noise], axis=1)
+    true = apart / width
+    # What has scattered out of the road is not seen: there would be no noise beside it.
+    found = found & jnp.all(jnp.abs(true) < 1, axis=1)
+    road = jnp.concatenate([true[:, None], noise], axis=1)
     there = jnp.arange(CANDIDATES - 1)[None, :] < number[:, None]
     mask = jnp.concatenate([found[:, None], there], axis=1)
     # In a random order.
