@@ -1,4 +1,7 @@
+import dataclasses
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -77,15 +80,16 @@ def prepare(
     use = counted & found
     safe = jnp.where(use[:, None], position, canned.position)
     counts = jnp.where(use, share, jnp.where(canned.reached & ~found, 1.0, 0.0))
-    start = seed_track(safe, counts > 0, detector, weight=counts)
+    if seed is None:
+        start = seed_track(safe, counts > 0, detector, weight=counts)
+    else:
+        start = jnp.where(found, seed, detector.example)
     if prior is not None:
         # With it they are not too few, nor do they count too little.
-        start = jnp.where(found, start, prior.parameters)
+        start = jnp.where(found, start, prior.parameters) if seed is None else seed
         safe = jnp.where(mask[:, None], position, canned.position)
         counts = jnp.where(mask, share, 0.0)
         found = jnp.ones_like(found)
-    if seed is not None:
-        start = jnp.where(found, seed, start)
     errors = errors_at(start, detector, ionisation=ionisation)
     hits = Measurement(
         position=safe,
@@ -115,7 +119,11 @@ def errors_at(
     Returns:
         The errors.
     """
+    # Apart, or the compiler would find the crossings anew for each number made of them.
     crossings = predict(seed, detector)
+    names = ("arc", "incidence", "inside", "reached", "scale")
+    used = jax.lax.optimization_barrier({k: getattr(crossings, k) for k in names})
+    crossings = dataclasses.replace(crossings, **used)
     kicks = scattering_kicks(seed, crossings, detector)
     drift = None
     if ionisation is not None:

@@ -3,8 +3,10 @@ from jaxtyping import Array, Bool, Float
 
 from ..geometry import AbstractDetector
 from ..helix import KAPPA, transverse_crossing, within_reach
-from ..numerics import matvec, solve_spd
 from ._model import hit_points
+
+
+_LEAST = 1e-4
 
 
 def seed_track(
@@ -50,9 +52,9 @@ def seed_track(
     phi = reference + jnp.arctan(tangent)
     offset, bend = offset * cosine, bend * cosine
     # offset = d0 (1 - omega d0 / 2) / (1 - omega d0), bend = omega / (1 - omega d0).
-    d0 = 2 * offset / (1 + jnp.sqrt(jnp.maximum(1 + 2 * offset * bend, 0.0)))
-    omega = bend / (1 + bend * d0)
-    d0, omega = d0 * size, omega / size
+    # No circle has a root of zero; points at random may.
+    root = jnp.sqrt(jnp.maximum(1 + 2 * offset * bend, _LEAST))
+    d0, omega = 2 * offset / (1 + root) * size, bend / root / size
 
     d0s, omegas = (
         jnp.broadcast_to(d0, radii.shape),
@@ -74,7 +76,21 @@ def _least_squares(
     basis: Float[Array, "functions layers"],
     values: Float[Array, " layers"],
     weight: Float[Array, " layers"],
-) -> Float[Array, " functions"]:
-    weighted = basis * weight[None, :]
-    normal = jnp.sum(weighted[:, None, :] * basis[None, :, :], axis=2)
-    return solve_spd(normal, matvec(weighted, values))
+) -> list[Float[Array, ""]]:
+    # By Gram and Schmidt: three neighbouring hits of unequal weight determine a circle
+    # in single precision, too, where the normal equations would not.
+    tiny = jnp.finfo(values.dtype).tiny
+    rest, rows, coefficients = list(basis), [], []
+    while rest:
+        first, *rest = rest
+        norm = jnp.maximum(jnp.sum(weight * first**2), tiny)
+        dual = weight * first / norm
+        row = [jnp.sum(dual * other) for other in rest]
+        rest = [other - r * first for other, r in zip(rest, row, strict=True)]
+        rows.append(row)
+        coefficients.append(jnp.sum(dual * values))
+        values = values - coefficients[-1] * first
+    for k in reversed(range(len(rows))):
+        for r, later in zip(rows[k], coefficients[k + 1 :], strict=True):
+            coefficients[k] = coefficients[k] - r * later
+    return coefficients
