@@ -130,8 +130,9 @@ def _number(position, detector):
     return jnp.sum(fit.parameters / width) + jnp.sum(jnp.log(variance)) + fit.chi2
 
 
-def _timed(jobs: dict[str, tuple]) -> dict[str, dict[str, float]]:
-    # In turns, so that a machine that slows down does so for all of them.
+def _timed(jobs: dict[str, tuple]) -> tuple[dict[str, dict[str, float]], float | None]:
+    # In turns, so that a machine that slows down does so for all of them; and for ACTS.
+    python = find_acts()
     calls, compilation = {}, {}
     for name, (function, *arguments) in jobs.items():
         start = time.perf_counter()
@@ -139,17 +140,27 @@ def _timed(jobs: dict[str, tuple]) -> dict[str, dict[str, float]]:
         compilation[name] = time.perf_counter() - start
         calls[name] = functools.partial(compiled, *arguments)
         jax.block_until_ready(calls[name]())
-    times = {name: [] for name in jobs}
-    for _ in range(REPEATS):
+    times, peer = {name: [] for name in jobs}, []
+    for turn in range(REPEATS):
         for name, call in calls.items():
             times[name].append(seconds(call, repeats=1))
-    return {
+        if python is not None and turn % 3 == 0:
+            peer.append(_acts_us(python))
+    found = {
         name: {
             "compile": compilation[name],
             "us": 1e6 * statistics.median(times[name]) / NUM_TRACKS,
         }
         for name in jobs
     }
+    return found, statistics.median(peer) if peer else None
+
+
+def _acts_us(python: str) -> float:
+    # On our core: a process inherits it.
+    command = [python, "-m", acts.__name__, "2" if QUICK else "4", "1000"]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return 1e6 * json.loads(output.stdout.splitlines()[-1])["seconds"]
 
 
 def _numpy_us(position, barrel) -> float:
@@ -189,8 +200,10 @@ def _measure(mode: str) -> dict[str, float]:
     jobs["barrel gradient"] = jax.grad(lambda p: sums(p, barrel)), barrel_hits
     both = jax.grad(sums, argnums=(0, 1))
     jobs["barrel gradient, detector too"] = both, barrel_hits, barrel
-    found = _timed(jobs)
+    found, peer = _timed(jobs)
     flat = {f"{a}: {b}": value for a, r in found.items() for b, value in r.items()}
+    if peer is not None:
+        flat["ACTS: us"] = peer
     if mode == "float64":
         flat["numpy: us"] = _numpy_us(barrel_hits, barrel)
         flat["steps"] = _left(plane_hits, telescope)
@@ -247,17 +260,8 @@ def _alone(command: list[str]) -> str:
     return result.stdout
 
 
-def _acts_us() -> float | None:
-    python = find_acts()
-    if python is None:
-        return None
-    events = 2 if QUICK else 10
-    output = _alone([python, "-m", acts.__name__, str(events), "1000"])
-    return 1e6 * json.loads(output.splitlines()[-1])["seconds"]
-
-
-def _rows(mode: str, found: dict[str, float], acts_us: float | None) -> list[Row]:
-    fit = found["barrel fit: us"]
+def _rows(mode: str, found: dict[str, float]) -> list[Row]:
+    fit, acts_us = found["barrel fit: us"], found.get("ACTS: us")
     rows = [
         Row(f"{mode}: fit, barrel of {LAYERS} layers, us a track", fit),
         Row(f"{mode}: with its gradient", found["barrel gradient: us"], fit, 3),
@@ -309,11 +313,12 @@ def main() -> int:
     if options.mode:
         print(json.dumps(_measure(options.mode)))
         return 0
-    acts_us = _acts_us()
     rows = []
     for mode in MODES:
         command = [sys.executable, "-m", "benchmarks.tracking", "--mode", mode]
-        rows += _rows(mode, json.loads(_alone(command).splitlines()[-1]), acts_us)
+        *said, found = _alone(command).splitlines()
+        print(*said, sep="\n", end="\n" if said else "")
+        rows += _rows(mode, json.loads(found))
     return report("tracking", rows, tracks=NUM_TRACKS, block=BLOCK, cores=1)
 
 

@@ -1,7 +1,4 @@
-import dataclasses
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -119,11 +116,7 @@ def errors_at(
     Returns:
         The errors.
     """
-    # Apart, or the compiler would find the crossings anew for each number made of them.
     crossings = predict(seed, detector)
-    names = ("arc", "incidence", "inside", "reached", "scale")
-    used = jax.lax.optimization_barrier({k: getattr(crossings, k) for k in names})
-    crossings = dataclasses.replace(crossings, **used)
     kicks = scattering_kicks(seed, crossings, detector)
     drift = None
     if ionisation is not None:
