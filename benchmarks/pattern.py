@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from diffhep.optimise import train
+from diffhep.optimise import TrainResult, train
 
 from . import _pattern_events as events, _pattern_networks as networks
 from ._harness import QUICK, RESULTS, Row, report
@@ -32,7 +32,7 @@ SETTINGS = {
     "fit": "with the seed as a prior",
     "steps": 20 if QUICK else 1500,
     "batch": 16 if QUICK else 128,
-    # The best of 0.001, 0.003 and 0.01 after 300 steps.
+    # The best of `--rates`.
     "rate": {"joint": 3e-3, "labels": 1e-2, "regression": 1e-2},
     "test tracks": 500 if QUICK else 20_000,
     "seeds": 2 if QUICK else 5,
@@ -44,6 +44,19 @@ SETTINGS = {
     "road": events.ROAD,
     "network": [networks.WIDTH, networks.HEADS, networks.BLOCKS],
 }
+# The choice of the rates: a seed that no run has.
+TRIAL = {
+    "rates": [1e-3, 3e-3, 1e-2],
+    "steps": 10 if QUICK else 300,
+    "mean of the last": 5 if QUICK else 50,
+    "seed": 100,
+}
+COMPARED = (
+    ("joint", "labels"),
+    ("joint", "regression"),
+    ("labels then joint", "labels"),
+    ("labels then joint", "joint"),
+)
 TAIL = 5.0
 # Not trained; "the other" is a network trained on labels.
 REFERENCES = ("true hits", "seed", "filter")
@@ -54,30 +67,59 @@ def _fingerprint() -> str:
     return hashlib.sha256(json.dumps(SETTINGS).encode()).hexdigest()[:16]
 
 
+def _train(
+    network: networks.Network, arm: str, key: Any, *, steps: int, rate: float, name: str
+) -> TrainResult:
+    low, high = map(jnp.asarray, SETTINGS["train"])
+    loss = networks.Loss(events.barrel(), arm, SETTINGS["batch"], low, high)
+    schedule = optax.cosine_onecycle_schedule(steps, rate, 0.1)
+    return train(
+        loss,
+        network,
+        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)),
+        num_steps=steps,
+        checkpoint=RESULTS / f"pattern-{name.replace(' ', '-')}.eqx",
+        fingerprint=_fingerprint(),
+        discard_other=True,
+        key=key,
+    )
+
+
 def _fit_network(arm: str, seed: int) -> networks.Network:
     """The network of an arm; the labels' is trained first where it starts from that."""
-    detector = events.barrel()
     init_key, train_key = jax.random.split(jax.random.key(seed))
     network = networks.build(init_key)
     phases = {"labels then joint": ("labels", "joint")}.get(arm, (arm,))
-    steps = SETTINGS["steps"] // len(phases)
     for begin, phase in enumerate(phases):
-        low, high = map(jnp.asarray, SETTINGS["train"])
-        loss = networks.Loss(detector, phase, SETTINGS["batch"], low, high)
-        schedule = optax.cosine_onecycle_schedule(steps, SETTINGS["rate"][phase], 0.1)
-        optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
-        result = train(
-            loss,
+        result = _train(
             network,
-            optimiser=optimiser,
-            num_steps=steps,
-            checkpoint=RESULTS / f"pattern-{arm.replace(' ', '-')}-{seed}-{begin}.eqx",
-            fingerprint=_fingerprint(),
-            discard_other=True,
-            key=jax.random.fold_in(train_key, begin),
+            phase,
+            jax.random.fold_in(train_key, begin),
+            steps=SETTINGS["steps"] // len(phases),
+            rate=SETTINGS["rate"][phase],
+            name=f"{arm}-{seed}-{begin}",
         )
         network = result.params
     return network
+
+
+def _try_rates() -> list[Row]:
+    """Losses at the end of a short training of each arm, for each rate."""
+    init_key, train_key = jax.random.split(jax.random.key(TRIAL["seed"]))
+    rows = []
+    for arm in SETTINGS["rate"]:
+        for rate in TRIAL["rates"]:
+            result = _train(
+                networks.build(init_key),
+                arm,
+                train_key,
+                steps=TRIAL["steps"],
+                rate=rate,
+                name=f"trial-{arm}-{rate}",
+            )
+            loss = float(np.mean(result.losses[-TRIAL["mean of the last"] :]))
+            rows.append(Row(f"{arm}: loss at a rate of {rate}", loss))
+    return rows
 
 
 @eqx.filter_jit
@@ -164,18 +206,28 @@ def run(arm: str, seed: int) -> dict[str, Any]:
 
 
 def _rows(results: dict[str, list[dict[str, Any]]]) -> list[Row]:
-    # Means over the seeds with their standard errors; and paired differences.
+    # Means over the seeds, and over their differences, with their standard errors.
     rows = []
     for momentum in RANGES:
         for key in ("core", "q95", "tail"):
-            for arm, runs in results.items():
-                values = np.array([found[momentum][key] for found in runs])
-                label = f"{momentum}, {key}: {arm}"
-                if len(values) > 1:
-                    error = values.std(ddof=1) / np.sqrt(len(values))
-                    label += f" (+- {error:.2g})"
-                rows.append(Row(label, float(values.mean())))
+            values = {
+                arm: np.array([found[momentum][key] for found in runs])
+                for arm, runs in results.items()
+            }
+            for arm, value in values.items():
+                rows.append(_mean(f"{momentum}, {key}: {arm}", value))
+            for arm, other in COMPARED:
+                # Network, order of the tracks and test tracks of a seed are the same.
+                both = min(len(values[arm]), len(values[other]))
+                difference = values[arm][:both] - values[other][:both]
+                rows.append(_mean(f"{momentum}, {key}: {arm} - {other}", difference))
     return rows
+
+
+def _mean(label: str, values: np.ndarray) -> Row:
+    if len(values) > 1:
+        label += f" (+- {values.std(ddof=1) / np.sqrt(len(values)):.2g})"
+    return Row(label, float(values.mean()))
 
 
 def main() -> int:
@@ -183,8 +235,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     everyone = range(SETTINGS["seeds"])
     parser.add_argument("--seeds", type=int, nargs="*", default=list(everyone))
+    parser.add_argument(
+        "--rates", action="store_true", help="try the rates of learning, nothing else"
+    )
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
+    if options.rates:
+        return report("pattern-rates", _try_rates(), settings=SETTINGS, trial=TRIAL)
     results: dict[str, list[dict[str, Any]]] = {}
     for arm in REFERENCES:
         results.update({name: [r] for name, r in run(arm, 0).items()})
