@@ -2,6 +2,7 @@
 
 from ._angle import wrap_angle as wrap_angle
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
+from ._general import SmallGeneral as SmallGeneral, inverse_general as inverse_general
 from ._linear import (
     SmallCholesky as SmallCholesky,
     inverse_near as inverse_near,

@@ -4,6 +4,19 @@ from ._adaptive import (
     AdaptiveWeights as AdaptiveWeights,
     adaptive_weight as adaptive_weight,
 )
+from ._constrained import (
+    ConstrainedFit as ConstrainedFit,
+    Constraint as Constraint,
+    ConstraintStatus as ConstraintStatus,
+    fit_constrained as fit_constrained,
+)
+from ._decay import (
+    Decay as Decay,
+    DecayFit as DecayFit,
+    DecayTrack as DecayTrack,
+    Origin as Origin,
+    fit_decay as fit_decay,
+)
 from ._fit import (
     VertexFit as VertexFit,
     fit_vertex as fit_vertex,

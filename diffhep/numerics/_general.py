@@ -1,0 +1,79 @@
+"""One small general system, scaled so that its unknowns may have any units."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float
+
+from ._linear import matvec
+from ._solver import AbstractSmallSolver
+
+
+def inverse_general(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a small general matrix, by elimination with pivots.
+
+    Rows and columns are scaled to a largest entry of one first: those of a system with
+    multipliers differ by many orders of magnitude.
+
+    Args:
+        matrix: A matrix.
+
+    Returns:
+        Its inverse; not finite where the matrix is singular.
+    """
+    rows = _scale(jnp.max(jnp.abs(matrix), axis=1))
+    scaled = matrix * rows[:, None]
+    columns = _scale(jnp.max(jnp.abs(scaled), axis=0))
+    inverse = jnp.linalg.inv(scaled * columns[None, :])
+    return inverse * columns[:, None] * rows[None, :]
+
+
+def _scale(size: Float[Array, " n"]) -> Float[Array, " n"]:
+    # A row of zeros is singular with any scale.
+    return 1 / jnp.where(size > 0, size, 1.0)
+
+
+class SmallGeneral(AbstractSmallSolver):
+    """A solver for small general systems, for `optimistix.ImplicitAdjoint`."""
+
+    def invert(
+        self,
+        multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
+        like: Float[Array, " n"],
+    ) -> Float[Array, "n n"]:
+        """Invert the matrix."""
+        columns = jax.vmap(multiply)(jnp.eye(like.shape[0], dtype=like.dtype))
+        return inverse_general(columns.T)
+
+    def apply(
+        self, inverse: Float[Array, "n n"], vector: Float[Array, " n"]
+    ) -> Float[Array, " n"]:
+        """Multiply with the inverse."""
+        return matvec(inverse, vector)
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
+        """Invert the operator's matrix."""
+        del options
+        return inverse_general(operator.as_matrix())
+
+    def compute(
+        self, state: Any, vector: Any, options: dict[str, Any]
+    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
+        """Apply the inverse."""
+        del options
+        return self.apply(state, vector), lx.RESULTS.successful, {}
+
+    def transpose(self, state: Any, options: dict[str, Any]) -> Any:
+        """The inverse transposed."""
+        return state.T, options
+
+    def conj(self, state: Any, options: dict[str, Any]) -> Any:
+        """The operator is real."""
+        return state, options
+
+    def assume_full_rank(self) -> bool:
+        """The matrix is taken to be invertible."""
+        return True

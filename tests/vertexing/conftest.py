@@ -1,0 +1,107 @@
+"""Decay chains as nature would make them, measured with errors."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffhep.helix import perigee_from_momentum
+from diffhep.vertexing import Decay, DecayTrack
+
+
+FIELD = 2.0
+PION, PROTON, MUON = 0.13957039, 0.93827209, 0.1056583755
+KAON, LAMBDA, PSI, BEAUTY = 0.497611, 1.115683, 3.096900, 5.27966
+# Errors of d0 and z0 in mm, phi, theta, and q/p relative to itself.
+ERRORS = np.array([0.02, 0.03, 5e-4, 5e-4, 3e-3])
+
+
+def two_body(key, four, mass, first, second):
+    """Four-momenta of two particles that a third decays to, in any direction."""
+    size = np.sqrt(
+        (mass**2 - (first + second) ** 2) * (mass**2 - (first - second) ** 2)
+    ) / (2 * mass)
+    way = jax.random.normal(key, (3,))
+    way = size * way / jnp.linalg.norm(way)
+    return tuple(
+        _boosted(jnp.append(sign * way, jnp.sqrt(size**2 + other**2)), four, mass)
+        for sign, other in ((1, first), (-1, second))
+    )
+
+
+def _boosted(rest, four, mass):
+    along = jnp.sum(rest[:3] * four[:3]) / (four[3] + mass)
+    return jnp.append(
+        rest[:3] + four[:3] / mass * (along + rest[3]),
+        (rest[3] * four[3] + jnp.sum(rest[:3] * four[:3])) / mass,
+    )
+
+
+def track(key, four, vertex, charge, mass):
+    """A measured track: its errors are correlated."""
+    exact = perigee_from_momentum(
+        vertex, four[:3], jnp.asarray(charge), jnp.asarray(FIELD)
+    )
+    keys = jax.random.split(key)
+    width = jnp.asarray(ERRORS).at[4].multiply(jnp.abs(exact[4]))
+    mixing = 0.3 * jnp.tril(jax.random.normal(keys[0], (5, 5)), -1)
+    root = width[:, None] * (jnp.eye(5) + mixing)
+    noise = jax.random.normal(keys[1], (5,))
+    return DecayTrack(exact + root @ noise, root @ root.T, jnp.asarray(mass))
+
+
+def flying(key, mass, lowest, highest):
+    """Four-momentum in the central region."""
+    keys = jax.random.split(key, 3)
+    size = jax.random.uniform(keys[0], minval=lowest, maxval=highest)
+    phi = jax.random.uniform(keys[1], minval=-3.1, maxval=3.1)
+    eta = jax.random.uniform(keys[2], minval=-1.0, maxval=1.0)
+    three = size * jnp.stack([jnp.cos(phi), jnp.sin(phi), jnp.sinh(eta)])
+    return jnp.append(three, jnp.sqrt(jnp.sum(three**2) + mass**2))
+
+
+def moved(four, vertex, distance):
+    """Where a neutral particle is after a distance."""
+    return vertex + distance * four[:3] / jnp.linalg.norm(four[:3])
+
+
+def v0(key, kind, first, second, *, vertex=None, four=None, **constraints):
+    """A neutral particle that flies 5 to 60 mm, with its true vertex."""
+    keys = jax.random.split(key, 5)
+    vertex = jnp.zeros(3) if vertex is None else vertex
+    four = flying(keys[0], kind, 1.0, 8.0) if four is None else four
+    distance = jax.random.uniform(keys[1], minval=5.0, maxval=60.0)
+    end = moved(four, vertex, distance)
+    ends = two_body(keys[2], four, kind, first, second)
+    products = (
+        track(keys[3], ends[0], end, 1.0, first),
+        track(keys[4], ends[1], end, -1.0, second),
+    )
+    return Decay(products, **constraints), end, four
+
+
+def beauty(key, *, constrained=True):
+    """B -> J/psi K_S with all charged ends measured; true vertices and momentum."""
+    keys = jax.random.split(key, 7)
+    four = flying(keys[0], BEAUTY, 5.0, 30.0)
+    vertex = moved(four, jnp.zeros(3), jax.random.uniform(keys[1], minval=1, maxval=8))
+    psi, kaon = two_body(keys[2], four, BEAUTY, PSI, KAON)
+    muons = two_body(keys[3], psi, PSI, MUON, MUON)
+    mass = jnp.asarray if constrained else (lambda _: None)
+    inner, end, _ = v0(
+        keys[4], KAON, PION, PION, vertex=vertex, four=kaon, mass=mass(KAON)
+    )
+    pair = (
+        track(keys[5], muons[0], vertex, 1.0, MUON),
+        track(keys[6], muons[1], vertex, -1.0, MUON),
+    )
+    outer = Decay(pair, mass=mass(PSI), flies=False)
+    return Decay((outer, inner)), vertex, end, four
+
+
+@pytest.fixture(scope="session")
+def decays():
+    """All of the above."""
+    return sys.modules[__name__]
