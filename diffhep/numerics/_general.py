@@ -44,9 +44,10 @@ class SmallGeneral(AbstractSmallSolver):
         multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
         like: Float[Array, " n"],
     ) -> Float[Array, "n n"]:
-        """Invert the matrix."""
+        """Invert the matrix; zero where it is singular: a derivative is none there."""
         columns = jax.vmap(multiply)(jnp.eye(like.shape[0], dtype=like.dtype))
-        return inverse_general(columns.T)
+        inverse = inverse_general(columns.T)
+        return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, 0.0)
 
     def apply(
         self, inverse: Float[Array, "n n"], vector: Float[Array, " n"]

@@ -79,17 +79,6 @@ class _Problem(eqx.Module):
 _Args = tuple[_Problem, Float[Array, " unknowns"]]
 
 
-class _Solver(SmallGeneral):
-    # Where there is no solution there is no derivative.
-    def invert(
-        self,
-        multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
-        like: Float[Array, " n"],
-    ) -> Float[Array, "n n"]:
-        inverse = super().invert(multiply, like)
-        return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, 0.0)
-
-
 def fit_constrained(
     measured: Float[Array, " measured"],
     covariance: Float[Array, "measured measured"],
@@ -147,7 +136,7 @@ def fit_constrained(
         jnp.concatenate([start, jnp.zeros((number,), start.dtype)]),
         (problem, start),
         num_steps=num_steps,
-        adjoint=optx.ImplicitAdjoint(_Solver()) if adjoint is None else adjoint,
+        adjoint=optx.ImplicitAdjoint(SmallGeneral()) if adjoint is None else adjoint,
         symmetric=False,
     )
     return _summary(root, problem, start)
