@@ -7,10 +7,15 @@ from ._curves import (
     helix_points as helix_points,
 )
 from ._event_display import event_display as event_display
+from ._flight_resolution import (
+    binned_quantiles as binned_quantiles,
+    flight_resolution as flight_resolution,
+)
 from ._histogram import (
     RatioTemplates as RatioTemplates,
     ratio_histogram as ratio_histogram,
 )
+from ._jet_display import jet_display as jet_display
 from ._mass import mass_distribution as mass_distribution
 from ._moments import moments as moments
 from ._pulls import (

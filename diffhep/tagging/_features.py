@@ -33,6 +33,8 @@ NUM_FEATURES = len(FEATURES)
 _AZIMUTHAL, _POLAR = 0.02, 0.05
 # Significances are bounded by this: beyond, they tell strange particles from noise.
 _LARGEST = 20.0
+# Flight across the jet's axis, in mm, where a logarithm takes over.
+_ACROSS = 0.1
 # In 1/GeV: a straight track counts as one of 10 TeV.
 _STRAIGHT = 1e-4
 
@@ -138,12 +140,77 @@ def _kinematics(momentum: Float[Array, " 4"]) -> Float[Array, " 3"]:
     )
 
 
+def vertex_features(
+    momentum: Float[Array, " 4"],
+    member: Float[Array, " tracks"],
+    momenta: tuple[
+        Float[Array, " tracks"],
+        Float[Array, " tracks"],
+        Float[Array, " tracks"],
+        Float[Array, " tracks"],
+    ],
+    vertex: JetVertex,
+) -> Float[Array, " 9"]:
+    """What tells the flavour of a displaced vertex.
+
+    Significance of the flight, in space and across the beam, its length along the jet
+    and across it, its error along the jet; mass, share of the energy, number of tracks
+    and chi-squared.
+
+    Args:
+        momentum: Four-momentum of the jet, in GeV.
+        member: One for each track of the jet, else zero.
+        momenta: Four-momenta of the tracks, by component.
+        vertex: The vertex.
+
+    Returns:
+        Numbers of order one, smooth in everything.
+    """
+    axis = momentum[:3] / jnp.sqrt(jnp.sum(momentum[:3] ** 2))
+    astray = vertex.flight - axis * jnp.sum(vertex.flight * axis)
+    variance = jnp.sum(axis * matvec(vertex.covariance, axis))
+    shape = jnp.stack(
+        [jnp.log1p(jnp.sum(astray**2) / _ACROSS**2) / 3, jnp.log(variance) / 5]
+    )
+    return jnp.concatenate(
+        [_flight(momentum, vertex), _content(member, momenta, vertex), shape]
+    )
+
+
+def lifetime_signs(
+    momentum: Float[Array, " 4"], impact: Impact
+) -> tuple[Float[Array, " tracks"], Float[Array, " tracks"]]:
+    """What turns impact parameters into those with the lifetime sign.
+
+    Positive where the track crosses the jet's axis downstream. From -1 to 1, smooth for
+    tracks along the jet.
+
+    Args:
+        momentum: Four-momentum of the jet, with a transverse component.
+        impact: Impact parameters of the tracks about the primary vertex.
+
+    Returns:
+        Factors on d0 and on z0.
+    """
+    x, y, z, _ = momentum
+    transverse = jnp.sqrt(x**2 + y**2)
+    angle = (impact.cosine * y - impact.sine * x) / transverse
+    # But for the curvature between perigee and vertex, that of the polar angle.
+    cotangent = impact.gradient_x * impact.cosine + impact.gradient_y * impact.sine
+    steepness = z / transverse - cotangent
+    return jnp.tanh(angle / _AZIMUTHAL), jnp.tanh(steepness / _POLAR)
+
+
 def _flight(momentum: Float[Array, " 4"], vertex: JetVertex) -> Float[Array, " 3"]:
     flight = vertex.flight
     axis = momentum[:3] / jnp.sqrt(jnp.sum(momentum[:3] ** 2))
-    full = jnp.sum(flight * matvec(inverse_spd(vertex.covariance), flight))
+    # One track leaves a covariance that in single precision is good to a thousandth.
+    spread = vertex.covariance
+    floor = 1024 * jnp.finfo(spread.dtype).eps * jnp.trace(spread)
+    spread = spread + floor * jnp.eye(3, dtype=spread.dtype)
+    full = jnp.sum(flight * matvec(inverse_spd(spread), flight))
     plane = flight[:2]
-    transverse = jnp.sum(plane * matvec(inverse_spd(vertex.covariance[:2, :2]), plane))
+    transverse = jnp.sum(plane * matvec(inverse_spd(spread[:2, :2]), plane))
     # Squared significances: their roots have no derivative where there is no flight.
     return jnp.stack(
         [
@@ -177,14 +244,9 @@ def _displaced(
     momentum: Float[Array, " 4"], member: Float[Array, " tracks"], impact: Impact
 ) -> tuple[Float[Array, " thresholds"], Float[Array, " thresholds"]]:
     # Soft numbers of tracks above each threshold.
-    x, y, z, _ = momentum
-    transverse = jnp.sqrt(x**2 + y**2)
-    angle = (impact.cosine * y - impact.sine * x) / transverse
-    # But for the curvature between perigee and vertex, that of the polar angle.
-    cotangent = impact.gradient_x * impact.cosine + impact.gradient_y * impact.sine
-    steepness = z / transverse - cotangent
-    d0 = impact.d0 / jnp.sqrt(impact.variance_d0) * jnp.tanh(angle / _AZIMUTHAL)
-    z0 = impact.z0 / jnp.sqrt(impact.variance_z0) * jnp.tanh(steepness / _POLAR)
+    sign_d0, sign_z0 = lifetime_signs(momentum, impact)
+    d0 = impact.d0 / jnp.sqrt(impact.variance_d0) * sign_d0
+    z0 = impact.z0 / jnp.sqrt(impact.variance_z0) * sign_z0
     return _counts(d0, member), _counts(z0, member)
 
 
