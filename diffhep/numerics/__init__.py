@@ -7,6 +7,7 @@ from ._linear import (
     SmallCholesky as SmallCholesky,
     inverse_near as inverse_near,
     inverse_spd as inverse_spd,
+    is_positive_definite as is_positive_definite,
     matmul as matmul,
     matvec as matvec,
     solve_spd as solve_spd,

@@ -54,12 +54,14 @@ class BlockSolver3(AbstractSmallSolver):
         multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
         like: Float[Array, " n"],
     ) -> Float[Array, "blocks 3 3"]:
-        """Invert the blocks."""
+        """Invert the blocks; zero where one is singular: a derivative is none there."""
         number = like.shape[0] // 3
         probes = jnp.tile(jnp.eye(3, dtype=like.dtype), (1, number))
         columns = jax.vmap(multiply)(probes)
         blocks = jnp.moveaxis(jnp.reshape(columns, (3, number, 3)), 0, -1)
-        return jax.vmap(inverse_3x3)(blocks)
+        inverse = jax.vmap(inverse_3x3)(blocks)
+        finite = jnp.all(jnp.isfinite(inverse), axis=(1, 2), keepdims=True)
+        return jnp.where(finite, inverse, 0.0)
 
     def apply(
         self, inverse: Float[Array, "blocks 3 3"], vector: Float[Array, " n"]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ._solver import AbstractSmallSolver
 
@@ -143,6 +143,37 @@ def _inverse_spd_jvp(
     (matrix,), (tangent,) = primals, tangents
     inverse = inverse_spd(matrix)
     return inverse, -matmul(inverse, matmul(tangent, inverse))
+
+
+def is_positive_definite(
+    matrix: Float[Array, "n n"], *, margin: float = 4.0
+) -> Bool[Array, ""]:
+    """Whether a small symmetric matrix is positive definite, beyond rounding.
+
+    Args:
+        matrix: A symmetric matrix, of which the upper triangle counts. No gradient
+            flows through the answer.
+        margin: The least share of each diagonal element that has to be left when what
+            the elements before it determine is taken away, in units of the rounding of
+            one.
+
+    Returns:
+        The answer; no, if there is an element that counts and is not finite.
+    """
+    matrix = jax.lax.stop_gradient(matrix)
+    size = matrix.shape[0]
+    least = margin * jnp.finfo(matrix.dtype).eps
+    rest = [[matrix[i, j] for j in range(size)] for i in range(size)]
+    positive = jnp.asarray(True)
+    for k in range(size):
+        pivot = rest[k][k]
+        # False for NaN, and for infinity.
+        positive = positive & (pivot > least * matrix[k, k]) & (pivot > 0)
+        for i in range(k + 1, size):
+            factor = rest[k][i] / jnp.where(pivot > 0, pivot, 1.0)
+            for j in range(i, size):
+                rest[i][j] = rest[i][j] - factor * rest[k][j]
+    return positive
 
 
 def inverse_near(

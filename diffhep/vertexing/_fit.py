@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
-from ..numerics import BlockSolver3, inverse_spd, matmul, solve_optimality
+from ..numerics import (
+    BlockSolver3,
+    inverse_spd,
+    is_positive_definite,
+    matmul,
+    solve_optimality,
+)
 from ._adaptive import AdaptiveWeights
 from ._impact import track_state
 from ._normal import (
@@ -18,6 +24,7 @@ from ._normal import (
     step,
     symmetric,
 )
+from ._status import VertexStatus, vertex_status
 
 
 # Temperatures before the final one, so that a bad start does not lose all tracks.
@@ -46,6 +53,8 @@ class VertexFit(eqx.Module):
     """Chi-squared of each track with its vertex; of two degrees of freedom."""
     converged: Bool[Array, "*vertices"]
     """Whether the position is a solution. If not, it is finite and means nothing."""
+    status: VertexStatus
+    """How the fit ended: a sentence to read, a value to compare with."""
 
 
 def fit_vertex(
@@ -104,6 +113,7 @@ def fit_vertex(
         weight=fit.weight[0],
         compatibility=fit.compatibility,
         converged=fit.converged[0],
+        status=jax.tree.map(lambda x: x[0], fit.status),
     )
 
 
@@ -135,7 +145,8 @@ def fit_vertices(
     of the weighted estimator (the sandwich), not the inverse of the weighted
     information, which is too small or too large for weights other than 0 and 1.
 
-    A vertex without tracks is the prior.
+    A vertex without tracks is the prior. A track whose covariance is not positive
+    definite is left out, as if it were dead.
 
     Args:
         parameters: Track parameters about the origin; dead slots may hold anything.
@@ -157,9 +168,10 @@ def fit_vertices(
     """
     if adjoint is None:
         adjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
-    member = assignment & mask[None, :]
+    usable = mask & jax.vmap(is_positive_definite)(covariance)
+    member = assignment & usable[None, :]
     problem = VertexProblem(
-        state=track_state(parameters, covariance, mask, field),
+        state=track_state(parameters, covariance, usable, field),
         weight=jnp.where(member, weight, 0.0),
         assignment=member.astype(parameters.dtype),
         mean=prior_mean,
@@ -180,7 +192,8 @@ def fit_vertices(
         adjoint=adjoint,
         symmetric=False,
     )
-    return _summary(problem, jnp.reshape(root, prior_mean.shape))
+    dropped = jnp.any(assignment & (mask & ~usable)[None, :], axis=1)
+    return _summary(problem, jnp.reshape(root, prior_mean.shape), dropped)
 
 
 def _anneal(
@@ -198,10 +211,17 @@ def _anneal(
     return positions
 
 
-def _summary(problem: VertexProblem, position: Float[Array, "vertices 3"]) -> VertexFit:
+def _summary(
+    problem: VertexProblem,
+    position: Float[Array, "vertices 3"],
+    dropped: Bool[Array, " vertices"],
+) -> VertexFit:
     equations = normal_equations(problem, position)
     information = symmetric(equations.information)
-    squared = symmetric(equations.squared)
+    # Else the inverse would be NaN, and with it the gradient.
+    regular = jax.vmap(is_positive_definite)(information + problem.precision)
+    information = jnp.where(regular[:, None, None], information, 0.0)
+    squared = jnp.where(regular[:, None, None], symmetric(equations.squared), 0.0)
     inverse = jax.vmap(inverse_spd)(information + problem.precision)
     covariance = jax.vmap(_sandwich)(inverse, squared + problem.precision)
     move = matvec3(inverse, equations.gradient)
@@ -211,6 +231,8 @@ def _summary(problem: VertexProblem, position: Float[Array, "vertices 3"]) -> Ve
     measured = 2 * jnp.sum(equations.weight, axis=1)
     shared = jnp.sum(inverse * squared, axis=(1, 2))
     moved = jnp.sum(covariance * information, axis=(1, 2))
+    # A comparison with NaN is false: that fit failed, too.
+    close = regular & (length < _DONE)
     return VertexFit(
         position=position,
         covariance=covariance,
@@ -218,8 +240,13 @@ def _summary(problem: VertexProblem, position: Float[Array, "vertices 3"]) -> Ve
         ndf=measured - 2 * shared + moved,
         weight=equations.weight,
         compatibility=equations.compatibility,
-        # A comparison with NaN is false: that fit failed, too.
-        converged=length < _DONE,
+        converged=close,
+        status=jax.vmap(vertex_status)(
+            empty=~jnp.any(problem.weight > 0, axis=1),
+            dropped=dropped,
+            regular=regular,
+            close=close,
+        ),
     )
 
 

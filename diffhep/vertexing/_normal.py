@@ -210,6 +210,10 @@ def _solve(
     cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     cyy, cyz, czz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
     determinant = xx * cxx + xy * cxy + xz * cxz
+    # No step where there is nothing but rounding: parallel tracks have no vertex.
+    least = 4 * jnp.finfo(determinant.dtype).eps
+    good = jnp.abs(determinant) > least * jnp.abs(xx * yy * zz)
+    determinant = jnp.where(good, determinant, jnp.inf)
     rows = (
         cxx * x + cxy * y + cxz * z,
         cxy * x + cyy * y + cyz * z,

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from diffhep.numerics import (
+    BlockSolver3,
     SmallCholesky,
     arcsine_ratio,
     inverse_near,
     inverse_spd,
+    is_positive_definite,
     masked_sum,
     matmul,
     matvec,
@@ -60,6 +62,33 @@ def test_inverse_spd_gradient():
 
 def test_inverse_spd_rejects_indefinite():
     assert np.isnan(INVERSE(jnp.diag(jnp.array([1.0, 2.0, -1.0])))).any()
+
+
+def test_is_positive_definite(precision):
+    root = jnp.tril(jnp.ones((4, 4))) * jnp.asarray([1e-3, 1.0, 20.0, 1e-6])[:, None]
+    good = root @ root.T
+    assert is_positive_definite(good)
+    # The third row twice the second: singular within rounding.
+    singular = root.at[2].set(2 * root[1]) @ root.at[2].set(2 * root[1]).T
+    bad = [singular, -good, 0 * good, good.at[3, 3].set(0.0), good.at[0, 3].set(1.0)]
+    for value in (jnp.nan, jnp.inf):
+        bad += [good.at[i, j].set(value) for i in range(4) for j in range(i, 4)]
+    for matrix in bad:
+        assert not is_positive_definite(matrix)
+    slope = jax.grad(lambda x: jnp.sum(jnp.where(is_positive_definite(x), x, 0.0)))
+    np.testing.assert_array_equal(slope(good), jnp.ones((4, 4)))
+    assert good.dtype == jnp.dtype(precision)
+
+
+def test_a_singular_block_has_no_inverse():
+    blocks = jnp.stack([jnp.diag(jnp.asarray([1.0, 2.0, 4.0])), jnp.ones((3, 3))])
+
+    def multiply(vector):
+        return jnp.ravel(jnp.einsum("nab,nb->na", blocks, jnp.reshape(vector, (2, 3))))
+
+    inverse = BlockSolver3().invert(multiply, jnp.zeros(6))
+    np.testing.assert_allclose(inverse[0], np.diag([1.0, 0.5, 0.25]))
+    np.testing.assert_array_equal(inverse[1], 0.0)
 
 
 def test_products_and_solve(precision):
