@@ -1,6 +1,7 @@
 """Masked reductions, safe elementary functions, small solves."""
 
 from ._angle import wrap_angle as wrap_angle
+from ._block_roots import solve_blocks as solve_blocks
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
 from ._general import SmallGeneral as SmallGeneral, inverse_general as inverse_general
 from ._linear import (

@@ -41,6 +41,20 @@ def _cross(a: Float[Array, " 3"], b: Float[Array, " 3"]) -> Float[Array, " 3"]:
     )
 
 
+def inverse_blocks(blocks: Float[Array, "blocks 3 3"]) -> Float[Array, "blocks 3 3"]:
+    """The inverse of each block; zero where one is singular.
+
+    Args:
+        blocks: Matrices, as for `inverse_3x3`.
+
+    Returns:
+        Their inverses.
+    """
+    inverse = jax.vmap(inverse_3x3)(blocks)
+    finite = jnp.all(jnp.isfinite(inverse), axis=(1, 2), keepdims=True)
+    return jnp.where(finite, inverse, 0.0)
+
+
 class BlockSolver3(AbstractSmallSolver):
     """A lineax solver for block-diagonal systems of general 3 x 3 blocks.
 
@@ -59,9 +73,7 @@ class BlockSolver3(AbstractSmallSolver):
         probes = jnp.tile(jnp.eye(3, dtype=like.dtype), (1, number))
         columns = jax.vmap(multiply)(probes)
         blocks = jnp.moveaxis(jnp.reshape(columns, (3, number, 3)), 0, -1)
-        inverse = jax.vmap(inverse_3x3)(blocks)
-        finite = jnp.all(jnp.isfinite(inverse), axis=(1, 2), keepdims=True)
-        return jnp.where(finite, inverse, 0.0)
+        return inverse_blocks(blocks)
 
     def apply(
         self, inverse: Float[Array, "blocks 3 3"], vector: Float[Array, " n"]

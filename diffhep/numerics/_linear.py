@@ -151,7 +151,7 @@ def is_positive_definite(
     """Whether a small symmetric matrix is positive definite, beyond rounding.
 
     Args:
-        matrix: A symmetric matrix, of which the upper triangle counts. No gradient
+        matrix: A symmetric matrix, of which the lower triangle counts. No gradient
             flows through the answer.
         margin: The least share of each diagonal element that has to be left when what
             the elements before it determine is taken away, in units of the rounding of
@@ -160,20 +160,13 @@ def is_positive_definite(
     Returns:
         The answer; no, if there is an element that counts and is not finite.
     """
+    # A call of a library, 0.2 microseconds for 5 x 5: what is written out here would be
+    # computed anew, and compiled, wherever the answer decides.
     matrix = jax.lax.stop_gradient(matrix)
-    size = matrix.shape[0]
-    least = margin * jnp.finfo(matrix.dtype).eps
-    rest = [[matrix[i, j] for j in range(size)] for i in range(size)]
-    positive = jnp.asarray(True)
-    for k in range(size):
-        pivot = rest[k][k]
-        # False for NaN, and for infinity.
-        positive = positive & (pivot > least * matrix[k, k]) & (pivot > 0)
-        for i in range(k + 1, size):
-            factor = rest[k][i] / jnp.where(pivot > 0, pivot, 1.0)
-            for j in range(i, size):
-                rest[i][j] = rest[i][j] - factor * rest[k][j]
-    return positive
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    least = margin * jnp.finfo(matrix.dtype).eps * jnp.diagonal(matrix)
+    # False for NaN, and for infinity.
+    return jnp.all(jnp.diagonal(factor) ** 2 > least)
 
 
 def inverse_near(

@@ -11,11 +11,13 @@ from ..numerics import (
     inverse_spd,
     is_positive_definite,
     matmul,
+    solve_blocks,
     solve_optimality,
 )
 from ._adaptive import AdaptiveWeights
 from ._impact import track_state
 from ._normal import (
+    NormalEquations,
     VertexProblem,
     cautious_step,
     matvec3,
@@ -50,7 +52,8 @@ class VertexFit(eqx.Module):
     weight: Float[Array, "*vertices tracks"]
     """Weights of the tracks in the fit."""
     compatibility: Float[Array, " tracks"]
-    """Chi-squared of each track with its vertex; of two degrees of freedom."""
+    """Chi-squared of each track with its vertex, of two degrees of freedom; zero if it
+    has none."""
     converged: Bool[Array, "*vertices"]
     """Whether the position is a solution. If not, it is finite and means nothing."""
     status: VertexStatus
@@ -166,8 +169,6 @@ def fit_vertices(
     Returns:
         The vertices, with a leading axis.
     """
-    if adjoint is None:
-        adjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
     usable = mask & jax.vmap(is_positive_definite)(covariance)
     member = assignment & usable[None, :]
     problem = VertexProblem(
@@ -178,27 +179,56 @@ def fit_vertices(
         precision=prior_precision,
         adaptive=adaptive,
     )
-    start = jnp.reshape(jnp.where(jnp.isfinite(start), start, prior_mean), (-1,))
+    start = jnp.where(jnp.isfinite(start), start, prior_mean)
     if adaptive is not None:
         # The solution does not depend on where the search for it begins: no gradient
         # is lost here, and none of the search has to be remembered.
         start = _anneal(*jax.lax.stop_gradient((problem, adaptive.temperature, start)))
+    position, equations = _solve(problem, start, num_steps, adjoint)
+    dropped = jnp.any(assignment & (mask & ~usable)[None, :], axis=1)
+    return _summary(problem, position, equations, dropped)
+
+
+def _solve(
+    problem: VertexProblem,
+    start: Float[Array, "vertices 3"],
+    num_steps: int,
+    adjoint: optx.AbstractAdjoint | None,
+) -> tuple[Float[Array, "vertices 3"], NormalEquations]:
+    blocks = isinstance(adjoint, optx.ImplicitAdjoint) and isinstance(
+        adjoint.linear_solver, BlockSolver3
+    )
+    if adjoint is None or blocks:
+        return solve_blocks(_step, _equations, start, problem, num_steps=num_steps)
     root = solve_optimality(
         step,
         optimality,
-        start,
+        jnp.ravel(start),
         problem,
         num_steps=num_steps,
         adjoint=adjoint,
         symmetric=False,
     )
-    dropped = jnp.any(assignment & (mask & ~usable)[None, :], axis=1)
-    return _summary(problem, jnp.reshape(root, prior_mean.shape), dropped)
+    position = jnp.reshape(root, start.shape)
+    return position, normal_equations(problem, position)
+
+
+def _step(
+    position: Float[Array, "vertices 3"], problem: VertexProblem
+) -> Float[Array, "vertices 3"]:
+    return jnp.reshape(step(jnp.ravel(position), problem), position.shape)
+
+
+def _equations(
+    position: Float[Array, "vertices 3"], problem: VertexProblem
+) -> tuple[Float[Array, "vertices 3"], NormalEquations]:
+    equations = normal_equations(problem, position)
+    return equations.gradient, equations
 
 
 def _anneal(
-    problem: VertexProblem, final: Float[Array, ""], start: Float[Array, " unknowns"]
-) -> Float[Array, " unknowns"]:
+    problem: VertexProblem, final: Float[Array, ""], start: Float[Array, "vertices 3"]
+) -> Float[Array, "vertices 3"]:
     def cool(
         positions: Float[Array, " unknowns"], temperature: Float[Array, ""]
     ) -> tuple[Float[Array, " unknowns"], None]:
@@ -207,16 +237,16 @@ def _anneal(
 
     schedule = _ANNEALING + _SETTLING * (0.0,)
     temperatures = jnp.maximum(jnp.asarray(schedule, final.dtype), final)
-    positions, _ = jax.lax.scan(cool, start, temperatures)
-    return positions
+    positions, _ = jax.lax.scan(cool, jnp.ravel(start), temperatures)
+    return jnp.reshape(positions, start.shape)
 
 
 def _summary(
     problem: VertexProblem,
     position: Float[Array, "vertices 3"],
+    equations: NormalEquations,
     dropped: Bool[Array, " vertices"],
 ) -> VertexFit:
-    equations = normal_equations(problem, position)
     information = symmetric(equations.information)
     # Else the inverse would be NaN, and with it the gradient.
     regular = jax.vmap(is_positive_definite)(information + problem.precision)
@@ -236,10 +266,10 @@ def _summary(
     return VertexFit(
         position=position,
         covariance=covariance,
-        chi2=equations.weight @ equations.compatibility,
+        chi2=jnp.sum(equations.weight * equations.compatibility, axis=1),
         ndf=measured - 2 * shared + moved,
         weight=equations.weight,
-        compatibility=equations.compatibility,
+        compatibility=jnp.sum(equations.compatibility, axis=0),
         converged=close,
         status=jax.vmap(vertex_status)(
             empty=~jnp.any(problem.weight > 0, axis=1),

@@ -39,8 +39,8 @@ class NormalEquations(eqx.Module):
     """Weighted information of the tracks alone: (xx, xy, xz, yy, yz, zz)."""
     squared: Float[Array, "vertices 6"]
     """The same with squared weights."""
-    compatibility: Float[Array, " tracks"]
-    """Chi-squared of each track with its vertex."""
+    compatibility: Float[Array, "vertices tracks"]
+    """Chi-squared of each track with its vertex, zero with the others."""
     weight: Float[Array, "vertices tracks"]
     """Weights, adapted to the positions."""
 
@@ -65,7 +65,7 @@ def normal_equations(
         gradient=_gradient(problem, positions, slopes, weight),
         information=_reduce(curvatures, weight),
         squared=_reduce(curvatures, weight**2),
-        compatibility=compatibility,
+        compatibility=problem.assignment * compatibility[None, :],
         weight=weight,
     )
 
