@@ -23,6 +23,7 @@ from diffhep.numerics import (
     sinc,
     sinc_defect,
     smooth_step,
+    solve_blocks,
     solve_optimality,
     solve_spd,
     wrap_angle,
@@ -240,3 +241,52 @@ def test_inverse_of_two_by_two():
     np.testing.assert_allclose(inverse_spd(matrix) @ matrix, np.eye(2), atol=1e-15)
     assert jnp.all(jnp.isnan(inverse_spd(jnp.array([[1.0, 2.0], [2.0, 1.0]]))))
     assert jnp.all(jnp.isnan(inverse_spd(jnp.array([[-1.0, 0.0], [0.0, -1.0]]))))
+
+
+def _cubes(y, shift):
+    return y**3 + y - shift, jnp.sin(y) * jnp.sum(shift, axis=1, keepdims=True)
+
+
+def _cube_step(y, shift):
+    return y - _cubes(y, shift)[0] / (3 * y**2 + 1)
+
+
+def test_solve_blocks_equals_the_closed_form():
+    # The real root of y^3 + y = a.
+    def root(a):
+        half = jnp.sqrt(a**2 / 4 + 1 / 27)
+        return jnp.cbrt(a / 2 + half) + jnp.cbrt(a / 2 - half)
+
+    def expected(a):
+        y = root(a)
+        return y, _cubes(y, a)[1]
+
+    def found(a):
+        start = jnp.ones_like(a)
+        return solve_blocks(_cube_step, _cubes, start, a, num_steps=30)
+
+    shift = jnp.asarray([[0.5, 1.0, 2.0], [3.0, 0.2, 0.1]])
+    for ours, wanted in zip(found(shift), expected(shift), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+    for mode in (jax.jacrev, jax.jacfwd, lambda f: jax.jacfwd(jax.jacrev(f))):
+        ours, wanted = mode(found)(shift), mode(expected)(shift)
+        for a, b in zip(ours, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def _flat(y, shift):
+    # The second block does not depend on its unknowns.
+    return jnp.asarray([[1.0], [0.0]]) * y - shift, y * shift
+
+
+def test_a_singular_block_has_no_derivative():
+    def found(shift):
+        update = lambda y, a: jnp.where(jnp.arange(2)[:, None] == 0, a, y)  # noqa: E731
+        return solve_blocks(update, _flat, jnp.ones((2, 3)), shift, num_steps=1)
+
+    root, values = jax.jacrev(found)(jnp.full((2, 3), 2.0))
+    np.testing.assert_allclose(root[0, :, 0], np.eye(3))
+    np.testing.assert_array_equal(root[1], 0.0)
+    # 2 a in the first block; in the second y alone.
+    np.testing.assert_allclose(values[0, :, 0], 4 * np.eye(3))
+    np.testing.assert_allclose(values[1, :, 1], np.eye(3))
