@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,3 +126,32 @@ def seconds(function: Callable[[], Any], *, repeats: int) -> float:
         jax.block_until_ready(function())
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+}
+
+
+def alone(command: list[str]) -> str:
+    """What a process prints that runs on one core, without a cache of compiled code.
+
+    Args:
+        command: The process, which inherits the core to those it starts.
+
+    Returns:
+        Its output.
+    """
+    core = {min(os.sched_getaffinity(0))}
+    environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
+    result = subprocess.run(
+        command,
+        env=environment | _ONE_THREAD,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, core),
+    )
+    return result.stdout

@@ -8,7 +8,6 @@ Every process runs on ONE core, ours and the peers' alike. The peer from ACTS ne
 import argparse
 import functools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -40,7 +39,7 @@ from diffhep.tracking import (
 
 from . import _acts_telescope as acts
 from ._acts_peer import find as find_acts
-from ._harness import QUICK, Row, report, seconds
+from ._harness import QUICK, Row, alone, report, seconds
 from ._numpy_fit import fit as numpy_fit
 
 
@@ -238,28 +237,6 @@ def _memory() -> float:
     return compiled.memory_analysis().temp_size_in_bytes / 1e6
 
 
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-}
-
-
-def _alone(command: list[str]) -> str:
-    # On one core.
-    core = {min(os.sched_getaffinity(0))}
-    environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
-    result = subprocess.run(
-        command,
-        env=environment | _ONE_THREAD,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, core),
-    )
-    return result.stdout
-
-
 def _rows(mode: str, found: dict[str, float]) -> list[Row]:
     fit, acts_us = found["barrel fit: us"], found.get("ACTS: us")
     rows = [
@@ -316,7 +293,7 @@ def main() -> int:
     rows = []
     for mode in MODES:
         command = [sys.executable, "-m", "benchmarks.tracking", "--mode", mode]
-        *said, found = _alone(command).splitlines()
+        *said, found = alone(command).splitlines()
         print(*said, sep="\n", end="\n" if said else "")
         rows += _rows(mode, json.loads(found))
     return report("tracking", rows, tracks=NUM_TRACKS, block=BLOCK, cores=1)

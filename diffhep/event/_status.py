@@ -12,6 +12,7 @@ class Status(enum.IntFlag):
     TRACK_FIT_FAILED = 4
     VERTEX_FIT_FAILED = 8
     NOISE_OVERFLOW = 16
+    TRACK_LEFT_OUT = 64
 
 
 _SENTENCES = {
@@ -33,6 +34,10 @@ _SENTENCES = {
     Status.NOISE_OVERFLOW: (
         "more noise hits were drawn on a layer than the capacity holds, and the rest "
         "were left out; raise `capacity` of `AddNoise`, or lower its `occupancy`"
+    ),
+    Status.TRACK_LEFT_OUT: (
+        "the covariance of a track was not positive definite, and the vertex fits left "
+        "it out; give each of its parameters a variance"
     ),
 }
 

@@ -1,12 +1,14 @@
 """Masked reductions, safe elementary functions, small solves."""
 
 from ._angle import wrap_angle as wrap_angle
+from ._block_roots import solve_blocks as solve_blocks
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
 from ._general import SmallGeneral as SmallGeneral, inverse_general as inverse_general
 from ._linear import (
     SmallCholesky as SmallCholesky,
     inverse_near as inverse_near,
     inverse_spd as inverse_spd,
+    is_positive_definite as is_positive_definite,
     matmul as matmul,
     matvec as matvec,
     solve_spd as solve_spd,

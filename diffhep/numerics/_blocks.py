@@ -41,6 +41,20 @@ def _cross(a: Float[Array, " 3"], b: Float[Array, " 3"]) -> Float[Array, " 3"]:
     )
 
 
+def inverse_blocks(blocks: Float[Array, "blocks 3 3"]) -> Float[Array, "blocks 3 3"]:
+    """The inverse of each block; zero where one is singular.
+
+    Args:
+        blocks: Matrices, as for `inverse_3x3`.
+
+    Returns:
+        Their inverses.
+    """
+    inverse = jax.vmap(inverse_3x3)(blocks)
+    finite = jnp.all(jnp.isfinite(inverse), axis=(1, 2), keepdims=True)
+    return jnp.where(finite, inverse, 0.0)
+
+
 class BlockSolver3(AbstractSmallSolver):
     """A lineax solver for block-diagonal systems of general 3 x 3 blocks.
 
@@ -54,12 +68,12 @@ class BlockSolver3(AbstractSmallSolver):
         multiply: Callable[[Float[Array, " n"]], Float[Array, " n"]],
         like: Float[Array, " n"],
     ) -> Float[Array, "blocks 3 3"]:
-        """Invert the blocks."""
+        """Invert the blocks; zero where one is singular: a derivative is none there."""
         number = like.shape[0] // 3
         probes = jnp.tile(jnp.eye(3, dtype=like.dtype), (1, number))
         columns = jax.vmap(multiply)(probes)
         blocks = jnp.moveaxis(jnp.reshape(columns, (3, number, 3)), 0, -1)
-        return jax.vmap(inverse_3x3)(blocks)
+        return inverse_blocks(blocks)
 
     def apply(
         self, inverse: Float[Array, "blocks 3 3"], vector: Float[Array, " n"]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ._solver import AbstractSmallSolver
 
@@ -143,6 +143,30 @@ def _inverse_spd_jvp(
     (matrix,), (tangent,) = primals, tangents
     inverse = inverse_spd(matrix)
     return inverse, -matmul(inverse, matmul(tangent, inverse))
+
+
+def is_positive_definite(
+    matrix: Float[Array, "n n"], *, margin: float = 4.0
+) -> Bool[Array, ""]:
+    """Whether a small symmetric matrix is positive definite, beyond rounding.
+
+    Args:
+        matrix: A symmetric matrix, of which the lower triangle counts. No gradient
+            flows through the answer.
+        margin: The least share of each diagonal element that has to be left when what
+            the elements before it determine is taken away, in units of the rounding of
+            one.
+
+    Returns:
+        The answer; no, if there is an element that counts and is not finite.
+    """
+    # A call of a library, 0.2 microseconds for 5 x 5: what is written out here would be
+    # computed anew, and compiled, wherever the answer decides.
+    matrix = jax.lax.stop_gradient(matrix)
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    least = margin * jnp.finfo(matrix.dtype).eps * jnp.diagonal(matrix)
+    # False for NaN, and for infinity.
+    return jnp.all(jnp.diagonal(factor) ** 2 > least)
 
 
 def inverse_near(

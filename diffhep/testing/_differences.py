@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 
-# Central difference of fourth order: sum of weight * f(x + shift * eps * t), over eps.
-_STENCIL = ((1.0, 8 / 12), (-1.0, -8 / 12), (2.0, -1 / 12), (-2.0, 1 / 12))
+# Central differences by their order: the sum over n of weight * (f(x + n * eps * t) -
+# f(x - n * eps * t)), over eps.
+_STENCILS = {4: (2 / 3, -1 / 12), 8: (4 / 5, -1 / 5, 4 / 105, -1 / 280)}
 
 
 def random_direction(
@@ -43,6 +44,7 @@ def finite_difference(
     direction: PyTree,
     *,
     eps: float,
+    order: int = 4,
 ) -> PyTree:
     """The derivative of a function along a direction, by a central difference.
 
@@ -51,12 +53,17 @@ def finite_difference(
         point: Where.
         direction: Along what.
         eps: Step, in units of `direction`.
+        order: Order of the error in `eps`: 4 or 8.
 
     Returns:
-        What forward mode would return, to fourth order in `eps`.
+        What forward mode would return.
     """
+    if order not in _STENCILS:
+        raise ValueError(f"`order` is {order}; take one of {sorted(_STENCILS)}.")
     total = None
-    for shift, weight in _STENCIL:
+    half = _STENCILS[order]
+    stencil = [(s * (n + 1), s * w) for n, w in enumerate(half) for s in (1, -1)]
+    for shift, weight in stencil:
         moved = jax.tree.map(lambda x, t, s=shift: x + s * eps * t, point, direction)
         term = jax.tree.map(
             lambda y, w=weight: w / eps * np.asarray(y), function(moved)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -24,6 +24,9 @@ def check_gradient(
     num_directions: int = 2,
     forward: bool = True,
     reverse: bool = True,
+    separately: bool = False,
+    order: int = 4,
+    condition: float = 1.0,
     seed: int = 0,
 ) -> float:
     """How far forward and reverse mode lie from finite differences along directions.
@@ -37,10 +40,16 @@ def check_gradient(
         args: Where to compare. Every floating-point array in them is varied.
         rtol: Allowed difference, relative to the largest derivative in an output
             array. The rounding error of the differences is allowed on top.
-        eps: Step, relative to each argument. The differences are of fourth order.
+        eps: Step, relative to each argument.
         num_directions: How many directions to try.
         forward: Whether forward mode is compared.
         reverse: Whether reverse mode is compared.
+        separately: Whether each element of `args` is moved on its own, so that none
+            hides behind another on which more depends.
+        order: Order of the differences in `eps`, 4 or 8. The higher one allows a larger
+            step, where rounding limits.
+        condition: By how much the function amplifies the rounding of its arguments: the
+            condition of what it solves, say. As many times more rounding is allowed.
         seed: Seed of the directions.
 
     Returns:
@@ -48,7 +57,8 @@ def check_gradient(
 
     Raises:
         AssertionError: A mode disagrees with the finite differences.
-        ValueError: The arguments hold no float64 arrays, or others as well.
+        ValueError: The arguments hold no float64 arrays, or others as well; or there
+            are no differences of that order.
     """
     point, static = eqx.partition(args, eqx.is_inexact_array)
     _require_float64(point)
@@ -60,12 +70,11 @@ def check_gradient(
 
     push = jax.jit(lambda x, t: jax.jvp(value, (x,), (t,))[1])
     pull = jax.jit(lambda x, w: jax.vjp(value, x)[1](w)[0])
-    noise = rounding_error(value(point), eps=eps)
+    noise = rounding_error(value(point), eps=eps / condition)
     generator = np.random.default_rng(seed)
     worst = 0.0
-    for _ in range(num_directions):
-        direction = random_direction(point, generator)
-        wanted = finite_difference(value, point, direction, eps=eps)
+    for direction in _directions(point, generator, num_directions, separately):
+        wanted = finite_difference(value, point, direction, eps=eps, order=order)
         if forward:
             for f, w, n in zip(push(point, direction), wanted, noise, strict=True):
                 scale = float(np.max(np.abs(w), initial=0.0))
@@ -82,6 +91,20 @@ def check_gradient(
                 worst, _compare("Reverse", found, total, scale, bound, rtol=rtol)
             )
     return worst
+
+
+def _directions(
+    point: tuple, generator: np.random.Generator, number: int, separately: bool
+) -> Iterator[tuple]:
+    for _ in range(number):
+        together = random_direction(point, generator)
+        if not separately:
+            yield together
+            continue
+        none = jax.tree.map(jnp.zeros_like, together)
+        for place, alone in enumerate(together):
+            if jax.tree.leaves(alone):
+                yield (*none[:place], alone, *none[place + 1 :])
 
 
 def _require_float64(point: PyTree) -> None:

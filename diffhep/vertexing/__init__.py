@@ -34,6 +34,7 @@ from ._primary import (
     FitPrimaryVertex as FitPrimaryVertex,
     fit_primary_vertex as fit_primary_vertex,
 )
+from ._refit import RefittedTracks as RefittedTracks, refit_tracks as refit_tracks
 from ._safe import safe_vertices as safe_vertices
 from ._secondary import (
     DisplacementCut as DisplacementCut,
@@ -41,3 +42,4 @@ from ._secondary import (
     displacement_weight as displacement_weight,
     fit_secondary_vertices as fit_secondary_vertices,
 )
+from ._status import VertexStatus as VertexStatus

@@ -6,10 +6,18 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
-from ..numerics import BlockSolver3, inverse_spd, matmul, solve_optimality
+from ..numerics import (
+    BlockSolver3,
+    inverse_spd,
+    is_positive_definite,
+    matmul,
+    solve_blocks,
+    solve_optimality,
+)
 from ._adaptive import AdaptiveWeights
 from ._impact import track_state
 from ._normal import (
+    NormalEquations,
     VertexProblem,
     cautious_step,
     matvec3,
@@ -18,6 +26,7 @@ from ._normal import (
     step,
     symmetric,
 )
+from ._status import VertexStatus, vertex_status
 
 
 # Temperatures before the final one, so that a bad start does not lose all tracks.
@@ -43,9 +52,12 @@ class VertexFit(eqx.Module):
     weight: Float[Array, "*vertices tracks"]
     """Weights of the tracks in the fit."""
     compatibility: Float[Array, " tracks"]
-    """Chi-squared of each track with its vertex; of two degrees of freedom."""
+    """Chi-squared of each track with its vertex, of two degrees of freedom; zero if it
+    has none."""
     converged: Bool[Array, "*vertices"]
     """Whether the position is a solution. If not, it is finite and means nothing."""
+    status: VertexStatus
+    """How the fit ended: a sentence to read, a value to compare with."""
 
 
 def fit_vertex(
@@ -104,6 +116,7 @@ def fit_vertex(
         weight=fit.weight[0],
         compatibility=fit.compatibility,
         converged=fit.converged[0],
+        status=jax.tree.map(lambda x: x[0], fit.status),
     )
 
 
@@ -135,7 +148,8 @@ def fit_vertices(
     of the weighted estimator (the sandwich), not the inverse of the weighted
     information, which is too small or too large for weights other than 0 and 1.
 
-    A vertex without tracks is the prior.
+    A vertex without tracks is the prior. A track whose covariance is not positive
+    definite is left out, as if it were dead.
 
     Args:
         parameters: Track parameters about the origin; dead slots may hold anything.
@@ -155,37 +169,66 @@ def fit_vertices(
     Returns:
         The vertices, with a leading axis.
     """
-    if adjoint is None:
-        adjoint = optx.ImplicitAdjoint(linear_solver=BlockSolver3())
-    member = assignment & mask[None, :]
+    usable = mask & jax.vmap(is_positive_definite)(covariance)
+    member = assignment & usable[None, :]
     problem = VertexProblem(
-        state=track_state(parameters, covariance, mask, field),
+        state=track_state(parameters, covariance, usable, field),
         weight=jnp.where(member, weight, 0.0),
         assignment=member.astype(parameters.dtype),
         mean=prior_mean,
         precision=prior_precision,
         adaptive=adaptive,
     )
-    start = jnp.reshape(jnp.where(jnp.isfinite(start), start, prior_mean), (-1,))
+    start = jnp.where(jnp.isfinite(start), start, prior_mean)
     if adaptive is not None:
         # The solution does not depend on where the search for it begins: no gradient
         # is lost here, and none of the search has to be remembered.
         start = _anneal(*jax.lax.stop_gradient((problem, adaptive.temperature, start)))
+    position, equations = _solve(problem, start, num_steps, adjoint)
+    dropped = jnp.any(assignment & (mask & ~usable)[None, :], axis=1)
+    return _summary(problem, position, equations, dropped)
+
+
+def _solve(
+    problem: VertexProblem,
+    start: Float[Array, "vertices 3"],
+    num_steps: int,
+    adjoint: optx.AbstractAdjoint | None,
+) -> tuple[Float[Array, "vertices 3"], NormalEquations]:
+    blocks = isinstance(adjoint, optx.ImplicitAdjoint) and isinstance(
+        adjoint.linear_solver, BlockSolver3
+    )
+    if adjoint is None or blocks:
+        return solve_blocks(_step, _equations, start, problem, num_steps=num_steps)
     root = solve_optimality(
         step,
         optimality,
-        start,
+        jnp.ravel(start),
         problem,
         num_steps=num_steps,
         adjoint=adjoint,
         symmetric=False,
     )
-    return _summary(problem, jnp.reshape(root, prior_mean.shape))
+    position = jnp.reshape(root, start.shape)
+    return position, normal_equations(problem, position)
+
+
+def _step(
+    position: Float[Array, "vertices 3"], problem: VertexProblem
+) -> Float[Array, "vertices 3"]:
+    return jnp.reshape(step(jnp.ravel(position), problem), position.shape)
+
+
+def _equations(
+    position: Float[Array, "vertices 3"], problem: VertexProblem
+) -> tuple[Float[Array, "vertices 3"], NormalEquations]:
+    equations = normal_equations(problem, position)
+    return equations.gradient, equations
 
 
 def _anneal(
-    problem: VertexProblem, final: Float[Array, ""], start: Float[Array, " unknowns"]
-) -> Float[Array, " unknowns"]:
+    problem: VertexProblem, final: Float[Array, ""], start: Float[Array, "vertices 3"]
+) -> Float[Array, "vertices 3"]:
     def cool(
         positions: Float[Array, " unknowns"], temperature: Float[Array, ""]
     ) -> tuple[Float[Array, " unknowns"], None]:
@@ -194,14 +237,21 @@ def _anneal(
 
     schedule = _ANNEALING + _SETTLING * (0.0,)
     temperatures = jnp.maximum(jnp.asarray(schedule, final.dtype), final)
-    positions, _ = jax.lax.scan(cool, start, temperatures)
-    return positions
+    positions, _ = jax.lax.scan(cool, jnp.ravel(start), temperatures)
+    return jnp.reshape(positions, start.shape)
 
 
-def _summary(problem: VertexProblem, position: Float[Array, "vertices 3"]) -> VertexFit:
-    equations = normal_equations(problem, position)
+def _summary(
+    problem: VertexProblem,
+    position: Float[Array, "vertices 3"],
+    equations: NormalEquations,
+    dropped: Bool[Array, " vertices"],
+) -> VertexFit:
     information = symmetric(equations.information)
-    squared = symmetric(equations.squared)
+    # Else the inverse would be NaN, and with it the gradient.
+    regular = jax.vmap(is_positive_definite)(information + problem.precision)
+    information = jnp.where(regular[:, None, None], information, 0.0)
+    squared = jnp.where(regular[:, None, None], symmetric(equations.squared), 0.0)
     inverse = jax.vmap(inverse_spd)(information + problem.precision)
     covariance = jax.vmap(_sandwich)(inverse, squared + problem.precision)
     move = matvec3(inverse, equations.gradient)
@@ -211,15 +261,22 @@ def _summary(problem: VertexProblem, position: Float[Array, "vertices 3"]) -> Ve
     measured = 2 * jnp.sum(equations.weight, axis=1)
     shared = jnp.sum(inverse * squared, axis=(1, 2))
     moved = jnp.sum(covariance * information, axis=(1, 2))
+    # A comparison with NaN is false: that fit failed, too.
+    close = regular & (length < _DONE)
     return VertexFit(
         position=position,
         covariance=covariance,
-        chi2=equations.weight @ equations.compatibility,
+        chi2=jnp.sum(equations.weight * equations.compatibility, axis=1),
         ndf=measured - 2 * shared + moved,
         weight=equations.weight,
-        compatibility=equations.compatibility,
-        # A comparison with NaN is false: that fit failed, too.
-        converged=length < _DONE,
+        compatibility=jnp.sum(equations.compatibility, axis=0),
+        converged=close,
+        status=jax.vmap(vertex_status)(
+            empty=~jnp.any(problem.weight > 0, axis=1),
+            dropped=dropped,
+            regular=regular,
+            close=close,
+        ),
     )
 
 

@@ -39,8 +39,8 @@ class NormalEquations(eqx.Module):
     """Weighted information of the tracks alone: (xx, xy, xz, yy, yz, zz)."""
     squared: Float[Array, "vertices 6"]
     """The same with squared weights."""
-    compatibility: Float[Array, " tracks"]
-    """Chi-squared of each track with its vertex."""
+    compatibility: Float[Array, "vertices tracks"]
+    """Chi-squared of each track with its vertex, zero with the others."""
     weight: Float[Array, "vertices tracks"]
     """Weights, adapted to the positions."""
 
@@ -65,7 +65,7 @@ def normal_equations(
         gradient=_gradient(problem, positions, slopes, weight),
         information=_reduce(curvatures, weight),
         squared=_reduce(curvatures, weight**2),
-        compatibility=compatibility,
+        compatibility=problem.assignment * compatibility[None, :],
         weight=weight,
     )
 
@@ -210,6 +210,10 @@ def _solve(
     cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     cyy, cyz, czz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
     determinant = xx * cxx + xy * cxy + xz * cxz
+    # No step where there is nothing but rounding: parallel tracks have no vertex.
+    least = 4 * jnp.finfo(determinant.dtype).eps
+    good = jnp.abs(determinant) > least * jnp.abs(xx * yy * zz)
+    determinant = jnp.where(good, determinant, jnp.inf)
     rows = (
         cxx * x + cxy * y + cxz * z,
         cxy * x + cyy * y + cyz * z,

@@ -13,6 +13,7 @@ from ..numerics import BlockSolver3, sanitise
 from ..pipeline import AbstractStage
 from ._adaptive import AdaptiveWeights
 from ._fit import VertexFit, fit_vertex
+from ._status import VertexStatus
 
 
 # Width of the peak that the tracks of one collision make along z, in mm.
@@ -129,4 +130,6 @@ class FitPrimaryVertex(AbstractStage):
             mask=fit.converged[None],
         )
         event = event.replace(primary_vertex=vertex)
+        dropped = fit.status == VertexStatus.singular_track
+        event = event.flag(Status.TRACK_LEFT_OUT, dropped)
         return event.flag(Status.VERTEX_FIT_FAILED, ~fit.converged)

@@ -14,6 +14,7 @@ from ..pipeline import AbstractStage
 from ._fit import VertexFit, fit_vertices
 from ._impact import Impact, chi2_of, impact_at, track_state, with_vertex_covariance
 from ._safe import safe_vertices
+from ._status import VertexStatus
 
 
 # The b hadron flies within about a tenth of a radian of the jet's axis.
@@ -171,9 +172,7 @@ class FitSecondaryVertices(AbstractStage):
         )
         # What has not converged is close, and nearer to the truth than no vertex would
         # be: leaving it out would be a step in the value, which has no gradient.
-        usable = jnp.all(jnp.isfinite(fit.position), axis=1) & jnp.all(
-            jnp.isfinite(fit.covariance), axis=(1, 2)
-        )
+        usable = fit.status != VertexStatus.undetermined
         vertices = Vertices(
             position=fit.position,
             covariance=fit.covariance,
@@ -183,5 +182,7 @@ class FitSecondaryVertices(AbstractStage):
             mask=usable & jets.mask,
         )
         failed = jnp.any(~fit.converged & jets.mask)
+        dropped = jnp.any((fit.status == VertexStatus.singular_track) & jets.mask)
         event = event.replace(secondary_vertices=vertices)
+        event = event.flag(Status.TRACK_LEFT_OUT, dropped)
         return event.flag(Status.VERTEX_FIT_FAILED, failed)

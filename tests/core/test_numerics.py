@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from diffhep.numerics import (
+    BlockSolver3,
     SmallCholesky,
     arcsine_ratio,
     inverse_near,
     inverse_spd,
+    is_positive_definite,
     masked_sum,
     matmul,
     matvec,
@@ -21,6 +23,7 @@ from diffhep.numerics import (
     sinc,
     sinc_defect,
     smooth_step,
+    solve_blocks,
     solve_optimality,
     solve_spd,
     wrap_angle,
@@ -60,6 +63,33 @@ def test_inverse_spd_gradient():
 
 def test_inverse_spd_rejects_indefinite():
     assert np.isnan(INVERSE(jnp.diag(jnp.array([1.0, 2.0, -1.0])))).any()
+
+
+def test_is_positive_definite(precision):
+    root = jnp.tril(jnp.ones((4, 4))) * jnp.asarray([1e-3, 1.0, 20.0, 1e-6])[:, None]
+    good = root @ root.T
+    assert is_positive_definite(good)
+    # The third row twice the second: singular within rounding.
+    singular = root.at[2].set(2 * root[1]) @ root.at[2].set(2 * root[1]).T
+    bad = [singular, -good, 0 * good, good.at[3, 3].set(0.0), good.at[3, 0].set(1.0)]
+    for value in (jnp.nan, jnp.inf):
+        bad += [good.at[i, j].set(value) for i in range(4) for j in range(i + 1)]
+    for matrix in bad:
+        assert not is_positive_definite(matrix)
+    slope = jax.grad(lambda x: jnp.sum(jnp.where(is_positive_definite(x), x, 0.0)))
+    np.testing.assert_array_equal(slope(good), jnp.ones((4, 4)))
+    assert good.dtype == jnp.dtype(precision)
+
+
+def test_a_singular_block_has_no_inverse():
+    blocks = jnp.stack([jnp.diag(jnp.asarray([1.0, 2.0, 4.0])), jnp.ones((3, 3))])
+
+    def multiply(vector):
+        return jnp.ravel(jnp.einsum("nab,nb->na", blocks, jnp.reshape(vector, (2, 3))))
+
+    inverse = BlockSolver3().invert(multiply, jnp.zeros(6))
+    np.testing.assert_allclose(inverse[0], np.diag([1.0, 0.5, 0.25]))
+    np.testing.assert_array_equal(inverse[1], 0.0)
 
 
 def test_products_and_solve(precision):
@@ -211,3 +241,52 @@ def test_inverse_of_two_by_two():
     np.testing.assert_allclose(inverse_spd(matrix) @ matrix, np.eye(2), atol=1e-15)
     assert jnp.all(jnp.isnan(inverse_spd(jnp.array([[1.0, 2.0], [2.0, 1.0]]))))
     assert jnp.all(jnp.isnan(inverse_spd(jnp.array([[-1.0, 0.0], [0.0, -1.0]]))))
+
+
+def _cubes(y, shift):
+    return y**3 + y - shift, jnp.sin(y) * jnp.sum(shift, axis=1, keepdims=True)
+
+
+def _cube_step(y, shift):
+    return y - _cubes(y, shift)[0] / (3 * y**2 + 1)
+
+
+def test_solve_blocks_equals_the_closed_form():
+    # The real root of y^3 + y = a.
+    def root(a):
+        half = jnp.sqrt(a**2 / 4 + 1 / 27)
+        return jnp.cbrt(a / 2 + half) + jnp.cbrt(a / 2 - half)
+
+    def expected(a):
+        y = root(a)
+        return y, _cubes(y, a)[1]
+
+    def found(a):
+        start = jnp.ones_like(a)
+        return solve_blocks(_cube_step, _cubes, start, a, num_steps=30)
+
+    shift = jnp.asarray([[0.5, 1.0, 2.0], [3.0, 0.2, 0.1]])
+    for ours, wanted in zip(found(shift), expected(shift), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+    for mode in (jax.jacrev, jax.jacfwd, lambda f: jax.jacfwd(jax.jacrev(f))):
+        ours, wanted = mode(found)(shift), mode(expected)(shift)
+        for a, b in zip(ours, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def _flat(y, shift):
+    # The second block does not depend on its unknowns.
+    return jnp.asarray([[1.0], [0.0]]) * y - shift, y * shift
+
+
+def test_a_singular_block_has_no_derivative():
+    def found(shift):
+        update = lambda y, a: jnp.where(jnp.arange(2)[:, None] == 0, a, y)  # noqa: E731
+        return solve_blocks(update, _flat, jnp.ones((2, 3)), shift, num_steps=1)
+
+    root, values = jax.jacrev(found)(jnp.full((2, 3), 2.0))
+    np.testing.assert_allclose(root[0, :, 0], np.eye(3))
+    np.testing.assert_array_equal(root[1], 0.0)
+    # 2 a in the first block; in the second y alone.
+    np.testing.assert_allclose(values[0, :, 0], 4 * np.eye(3))
+    np.testing.assert_allclose(values[1, :, 1], np.eye(3))

@@ -53,6 +53,38 @@ def test_check_gradient_fails_on_nan():
         )
 
 
+def test_check_gradient_moves_each_argument_on_its_own():
+    def broken(large, small):
+        return 1e9 * large + jax.lax.stop_gradient(small) ** 2
+
+    args = (jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
+    check_gradient(broken, args)
+    with pytest.raises(AssertionError, match="Forward mode"):
+        check_gradient(broken, args, separately=True)
+
+
+def test_check_gradient_of_a_higher_order():
+    args = (jnp.array([0.3]),)
+    # A large step: 0.03 periods.
+    options = {"eps": 0.5, "rtol": 1e-6}
+    with pytest.raises(AssertionError, match="Forward mode"):
+        check_gradient(jnp.sin, args, **options)
+    assert check_gradient(jnp.sin, args, order=8, **options) < 1e-6
+    with pytest.raises(ValueError, match="take one of"):
+        check_gradient(jnp.sin, args, order=5)
+
+
+def test_check_gradient_allows_rounding_as_the_condition_says():
+    def rough(x):
+        # Rounds to 1e-9.
+        return x + jax.lax.stop_gradient(jnp.round(x * 1e9) / 1e9 - x)
+
+    args = (jnp.array([0.3]),)
+    with pytest.raises(AssertionError):
+        check_gradient(rough, args)
+    check_gradient(rough, args, condition=1e6)
+
+
 def test_check_gradient_wants_float64():
     with pytest.raises(ValueError, match="float32"):
         check_gradient(jnp.sin, (jnp.ones(2, jnp.float32),))

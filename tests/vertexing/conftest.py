@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffhep.helix import perigee_from_momentum
+from diffhep.helix import perigee_from_momentum, perigee_from_point
 from diffhep.vertexing import Decay, DecayTrack
 
 
@@ -105,3 +105,71 @@ def beauty(key, *, constrained=True):
 def decays():
     """All of the above."""
     return sys.modules[__name__]
+
+
+SLOTS = 32
+
+
+def jet(key, number, opening):
+    """A jet of boosted, collimated tracks from a vertex some millimetres away.
+
+    With `SLOTS` slots, of which `number` are alive: parameters, a square root of the
+    covariance, weights, mask, field, and the prior as for secondary vertices.
+    """
+    keys = jax.random.split(key, 10)
+    axis = jax.random.uniform(keys[0], (2,), minval=-1.0, maxval=1.0)
+    axis = axis * jnp.asarray([3.1, 0.8]) + jnp.asarray([0.0, jnp.pi / 2])
+    offset = jax.random.uniform(keys[1], (SLOTS, 2), minval=-1.0, maxval=1.0)
+    # To both sides by turns, so that the opening is what it is called.
+    side = jnp.where(jnp.arange(SLOTS) % 2 == 0, 0.5, -0.5)
+    offset = offset.at[:, 0].set(side + offset[:, 0] / 2)
+    angles = axis[None, :] + opening * offset
+    momentum = jnp.exp(jax.random.uniform(keys[2], (SLOTS,), minval=0.5, maxval=3.5))
+    bend = jnp.where(jax.random.bernoulli(keys[3], shape=(SLOTS,)), 1.0, -1.0)
+    bend = bend / momentum
+    along = jnp.stack(
+        [
+            jnp.sin(axis[1]) * jnp.cos(axis[0]),
+            jnp.sin(axis[1]) * jnp.sin(axis[0]),
+            jnp.cos(axis[1]),
+        ]
+    )
+    primary = jnp.asarray([0.01, -0.02, 3.0])
+    flight = jax.random.uniform(keys[4], minval=2.0, maxval=9.0)
+    vertex = primary + flight * along
+    exact = jax.vmap(perigee_from_point, (None, 0, 0, 0, None))(
+        vertex, angles[:, 0], angles[:, 1], bend, jnp.asarray(FIELD)
+    )
+    width = jnp.broadcast_to(jnp.asarray([0.02, 0.03, 4e-4, 4e-4, 1.0]), (SLOTS, 5))
+    width = width.at[:, 4].set(0.01 / momentum)
+    mixing = 0.4 * jnp.tril(jax.random.normal(keys[5], (SLOTS, 5, 5)), -1)
+    root = width[:, :, None] * (jnp.eye(5)[None, :, :] + mixing)
+    noise = jax.random.normal(keys[6], (SLOTS, 5))
+    across = jnp.eye(3) - along[:, None] * along[None, :]
+    return {
+        "parameters": exact + jnp.einsum("nab,nb->na", root, noise),
+        "exact": exact,
+        "root": root,
+        # What is added to the covariance: for a test of what dead slots hold.
+        "dirt": jnp.zeros((SLOTS, 5, 5)),
+        "weight": jax.random.uniform(keys[7], (SLOTS,), minval=0.2, maxval=1.0),
+        "mask": jnp.arange(SLOTS) < number,
+        "field": 1.0 * jnp.asarray(FIELD),
+        "prior_mean": primary,
+        # A root, too: 10 mm along the axis of the jet, and 1 mm across.
+        "prior_root": (along[:, None] * along[None, :] + 10 * across) / 10,
+        "temperature": jax.random.uniform(keys[8], minval=1.0, maxval=2.0),
+        "cutoff": jax.random.uniform(keys[9], minval=2.5, maxval=3.5),
+        "vertex": vertex,
+        # About the standard deviation along the axis, in mm.
+        "scale": 0.03 / opening / jnp.sqrt(number.astype(opening.dtype)),
+    }
+
+
+@pytest.fixture(scope="session")
+def jets():
+    """Jets of 2, 5, 15 and 30 tracks, each narrow (10 mrad) and wide (0.4)."""
+    number = jnp.asarray([2, 2, 5, 5, 15, 15, 30, 30])
+    opening = jnp.asarray([0.01, 0.4] * 4)
+    keys = jax.random.split(jax.random.key(7), number.size)
+    return jax.jit(jax.vmap(jet))(keys, number, opening)
