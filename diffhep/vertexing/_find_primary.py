@@ -19,10 +19,6 @@ from ._multiple import MultipleVertexFit, fit_multiple_vertices
 from ._seeds import Seeds, seed_along_beam
 
 
-# Seeds take tracks away up to this many standard deviations along the beam.
-_REMOVAL = 4.0
-
-
 class FoundVertices(eqx.Module):
     """Vertices that were looked for, and how that went."""
 
@@ -134,7 +130,6 @@ def _seeds(
         mask,
         num_vertices=num_vertices,
         cutoff=cutoff,
-        removal=_REMOVAL,
     )
 
 

@@ -75,7 +75,15 @@ def find_secondary_vertices(
     Returns:
         The vertices; the score is minus the distance from the primary vertex along the
         jet, in mm.
+
+    Raises:
+        ValueError: There are fewer than two tracks or candidates to cross.
     """
+    if min(num_candidates, mask.shape[0]) < 2:
+        raise ValueError(
+            f"`num_candidates` is {num_candidates} and there are {mask.shape[0]} slots "
+            "for tracks; take two at least."
+        )
     state = track_state(parameters, covariance, mask, field)
     impact = with_vertex_covariance(
         impact_at(state, primary[:, None]), primary_covariance

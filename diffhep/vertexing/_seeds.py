@@ -47,7 +47,6 @@ def seed_along_beam(
     *,
     num_vertices: int,
     cutoff: Float[Array, ""],
-    removal: float,
 ) -> Seeds:
     """Seeds where tracks are densest along the beam, one after another.
 
@@ -61,10 +60,8 @@ def seed_along_beam(
             width is in the covariance.
         mask: Which tracks are alive.
         num_vertices: Slots for seeds.
-        cutoff: Distance, in standard deviations, up to which two tracks agree with each
-            other and with the beam.
-        removal: Distance along the beam, in standard deviations, up to which a seed
-            takes tracks away.
+        cutoff: Distance, in standard deviations, up to which tracks agree with each
+            other, with the beam, and with a seed, which takes them away.
 
     Returns:
         The seeds, densest first; on the beam.
@@ -96,7 +93,7 @@ def seed_along_beam(
         score = density @ left.astype(heights.dtype)
         best = jnp.argmax(jnp.where(good, score, -jnp.inf))
         z = _climb(peaks, left, peaks.height[best])
-        near = jnp.abs(peaks.distance(z[None])) < removal
+        near = jnp.abs(peaks.distance(z[None])) < cutoff
         # The best itself goes in any case: no seed is found twice.
         near = near | (jnp.arange(left.shape[0]) == best)
         return left & ~near, (z, jnp.any(good))
