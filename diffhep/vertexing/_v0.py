@@ -110,8 +110,8 @@ def find_v0s(
     number = mask.shape[0]
     if capacity < 1 or number < 2:
         raise ValueError(
-            f"`capacity` is {capacity} and there are {number} slots for tracks; take at "
-            "least one and two."
+            f"`capacity` is {capacity} and there are {number} slots for tracks; take "
+            "at least one and two."
         )
     state = track_state(parameters, covariance, mask, field)
     away = chi2_of(

@@ -1,5 +1,7 @@
 """What V0s may be, and a soft selection of them."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ _NEGATIVE = (_PION, _PION, _PROTON, _ELECTRON)
 _PARENT = (0.497611, 1.115683, 1.115683, 0.0)
 
 
-def _number(value: float) -> Float[Array, ""]:
+def _number(value: float) -> Any:
     return eqx.field(default_factory=lambda: jnp.asarray(value))
 
 
