@@ -30,14 +30,12 @@ class _Peaks(eqx.Module):
     width: Float[Array, " tracks"]
     amplitude: Float[Array, " tracks"]
 
-    def at(self, z: Float[Array, "*points #tracks"]) -> Float[Array, "*points tracks"]:
-        """The density of each track at points along the beam."""
+    def at(self, z: Float[Array, ""]) -> Float[Array, " tracks"]:
+        """The density of each track at a point of the beam."""
         return self.amplitude * jnp.exp(-(self.distance(z) ** 2) / 2)
 
-    def distance(
-        self, z: Float[Array, "*points #tracks"]
-    ) -> Float[Array, "*points tracks"]:
-        """How far points are from each track, in standard deviations."""
+    def distance(self, z: Float[Array, ""]) -> Float[Array, " tracks"]:
+        """How far a point is from each track, in standard deviations."""
         return (z - self.height) / self.width
 
 
@@ -74,26 +72,25 @@ def seed_along_beam(
         width=width,
         amplitude=jnp.exp(-off_beam / 2) / width,
     )
-    heights = peaks.height[:, None]
-    density = peaks.at(heights)
-    apart = (heights - peaks.height[None, :]) ** 2
+    density = jax.vmap(peaks.at)(peaks.height)
+    apart = (peaks.height[:, None] - peaks.height[None, :]) ** 2
     both = width[:, None] ** 2 + width[None, :] ** 2
     on_beam = off_beam < cutoff**2
     agree = (apart < cutoff**2 * both) & on_beam[None, :] & on_beam[:, None]
-    agree = agree.astype(heights.dtype)
+    agree = agree.astype(density.dtype)
 
     def candidates(left: Bool[Array, " tracks"]) -> Bool[Array, " tracks"]:
         # Itself and another.
-        return left & (agree @ left.astype(heights.dtype) > 1.5)
+        return left & (agree @ left.astype(density.dtype) > 1.5)
 
     def take(
         left: Bool[Array, " tracks"], _: None
     ) -> tuple[Bool[Array, " tracks"], tuple[Float[Array, ""], Bool[Array, ""]]]:
         good = candidates(left)
-        score = density @ left.astype(heights.dtype)
+        score = density @ left.astype(density.dtype)
         best = jnp.argmax(jnp.where(good, score, -jnp.inf))
         z = _climb(peaks, left, peaks.height[best])
-        near = jnp.abs(peaks.distance(z[None])) < cutoff
+        near = jnp.abs(peaks.distance(z)) < cutoff
         # The best itself goes in any case: no seed is found twice.
         near = near | (jnp.arange(left.shape[0]) == best)
         return left & ~near, (z, jnp.any(good))
@@ -111,7 +108,7 @@ def _climb(
     peaks: _Peaks, left: Bool[Array, " tracks"], z: Float[Array, ""]
 ) -> Float[Array, ""]:
     for _ in range(_CLIMBS):
-        weight = jnp.where(left, peaks.at(z[None]) / peaks.width**2, 0.0)
+        weight = jnp.where(left, peaks.at(z) / peaks.width**2, 0.0)
         total = jnp.sum(weight)
         mean = jnp.sum(weight * peaks.height) / jnp.where(total > 0, total, 1.0)
         z = jnp.where(total > 0, mean, z)

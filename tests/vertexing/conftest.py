@@ -147,6 +147,14 @@ def jet(key, origins, axis):
     return measured(keys[3], exact, widths)
 
 
+@pytest.fixture
+def quick_compilation():
+    """Compilation in half the time, of code that runs a few times only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def decays():
     """All of the above."""

@@ -90,12 +90,14 @@ def test_collisions_are_found(crossings):
         f"{clean / reconstructed:.4f} of {reconstructed}, unconverged "
         f"{(found.fit.mask & ~found.fit.converged).sum()}"
     )
+    # Three standard errors below what `pytest -rA` of this file prints: efficiency
+    # 0.9283 of 1200 (0.9943 of the 707 isolated), 11 splits and 0.9609 pure of 1125.
     assert not found.overflow.any()
-    assert good / total > 0.9
-    assert alone_found / alone > 0.98
-    assert splits / reconstructed < 0.01
-    assert clean / reconstructed > 0.94
-    assert (found.fit.converged | ~found.fit.mask).mean() > 0.99
+    assert good / total > 0.906
+    assert alone_found / alone > 0.985
+    assert splits < 11 + 3 * np.sqrt(11)
+    assert clean / reconstructed > 0.943
+    assert np.all(found.fit.converged | ~found.fit.mask)
 
 
 def _isolated(vertices, distance=2.0):
@@ -128,14 +130,15 @@ def test_the_hard_collision_comes_first(crossings):
     print(f"hard collision first: {ours.mean()}, by density alone {densest.mean()}")
     score = np.where(found.fit.mask, found.score, -1.0)
     assert np.all(np.diff(score, axis=1) <= 0)
-    assert ours.mean() > 0.8
+    # 0.98, less three standard errors; 0.08 by density.
+    assert ours.mean() > 0.92
     # The single adaptive fit takes the densest collision, soft or not.
     assert ours.sum() - densest.sum() > 3 * np.sqrt(ours.sum() + densest.sum())
 
 
 def _event(decays, *, poison=0.0, heights=(0.0, 5.0, -20.0)):
-    index = jnp.arange(24) % 3
-    zero = jnp.zeros(3)
+    index = jnp.arange(24) % len(heights)
+    zero = jnp.zeros(len(heights))
     vertices = jnp.stack([zero, zero, jnp.asarray(heights)], axis=1)
     mask = jnp.arange(24) < 21
     hardness = jnp.where(index == 1, 5.0, 0.5)
@@ -188,9 +191,7 @@ def test_without_tracks_the_primary_vertex_is_the_beam_spot(decays):
 
 
 def test_overflow_is_said(decays):
-    event = _event(decays)
-    key = jax.random.key(0)
-    full = FindPrimaryVertices(num_vertices=2)(event, key=key)
+    full = _run(_event(decays, heights=(0.0, 5.0, -20.0, 30.0, 40.0)))
     assert full.status == int(Status.VERTEX_OVERFLOW)
     assert np.all(full.collision_vertices.mask)
 
@@ -263,17 +264,19 @@ def test_both_vertices_of_a_b_jet_are_found(decays):
     assert not np.any(found.overflow)
     vertices = np.asarray(found.fit.mask).sum(axis=1)
     assert np.all(np.isfinite(found.fit.position))
+    assert np.all(vertices > 0)
     lead = np.asarray(share).argmax(axis=2)
     exactly = (vertices == 2) & (lead[:, 0] == 1) & (lead[:, 1] == 2)
     some = np.bincount(vertices, minlength=4) / number
     middle = np.median(np.abs(np.asarray(pulls)[exactly]), axis=0) / 0.6745
     print(f"found 0, 1, 2, 3: {some}; b and then c: {exactly.mean()}; pulls {middle}")
-    assert exactly.mean() > 0.6
-    assert some[0] < 0.02
-    assert np.all(np.abs(middle - 1) < 0.25)
+    # 0.9475, less three standard errors; one vertex in 0.04, three in 0.0075.
+    assert exactly.mean() > 0.914
+    # The standard error of a width from the median of absolute values.
+    assert np.all(np.abs(middle - 1) < 3 * 1.17 / np.sqrt(exactly.sum()))
 
 
-def test_gradient_of_the_vertices_of_a_jet(decays):
+def test_gradient_of_the_vertices_of_a_jet(quick_compilation, decays):
     parameters, covariance, direction, _ = _jet(decays, jax.random.key(4))
     widths = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2))
 

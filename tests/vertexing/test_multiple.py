@@ -25,7 +25,7 @@ UNROLLED = optx.RecursiveCheckpointAdjoint()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
+def quick_everywhere():
     """Compilation in half the time; the code is slow, but the events are two."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
@@ -33,7 +33,7 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="module")
-def both(quick_compilation, decays):
+def both(quick_everywhere, decays):
     """Everything that a fit depends on, by name, with dead tracks and vertices."""
 
     def one(heights, key):

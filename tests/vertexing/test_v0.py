@@ -176,7 +176,7 @@ def dataclass_of(found):
     return {name: getattr(found, name) for name in names}
 
 
-def test_gradient_equals_finite_differences(toys):
+def test_gradient_equals_finite_differences(quick_compilation, toys):
     (parameters, covariance, *_), _ = toys
     parameters, covariance = parameters[0], covariance[0]
     widths = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2))
