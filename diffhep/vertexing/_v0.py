@@ -85,8 +85,11 @@ def find_v0s(
 
     All pairs are crossed, those that may be V0s are fitted, and a soft selection says
     how good they are as K_S, Lambda, anti-Lambda or photon. Which pairs are fitted is a
-    discrete choice, far outside of the soft selection: there its weights are below one
-    per cent. Within the choice all is exact.
+    discrete choice, far outside of the soft selection: there its weights are at most
+    about one per cent. Within the choice all is exact.
+
+    The electrons of a photon leave in the same direction, so that their circles touch
+    more than they cross. The fits of half of them do not converge, and they are lost.
 
     Args:
         parameters: Track parameters about the origin; dead slots may hold anything.
@@ -123,11 +126,7 @@ def find_v0s(
         *jax.lax.stop_gradient((state, away, mask, primary, cut)),
         capacity=min(capacity, number * (number - 1) // 2),
     )
-    pairs, alive = chosen.pair, chosen.mask
-    safe = jnp.asarray(_SAFE, parameters.dtype)[None, :, :]
-    unit = jnp.eye(5, dtype=parameters.dtype)[None, None, :, :]
-    measured = jnp.where(alive[:, None, None], parameters[pairs], safe)
-    errors = jnp.where(alive[:, None, None, None], covariance[pairs], unit)
+    pairs = chosen.pair
 
     def one(
         measured: Float[Array, "2 5"],
@@ -139,10 +138,11 @@ def find_v0s(
         )
         return fit, *_numbers_of(fit, primary, primary_covariance)
 
-    fit, values, spread = jax.vmap(one)(measured, errors, chosen.start)
+    measured = _tracks_of(chosen, parameters, covariance)
+    fit, values, spread = jax.vmap(one)(*measured, chosen.start)
     variance = jnp.diagonal(spread, axis1=1, axis2=2)
     error = safe_sqrt(variance)
-    alive = alive & fit.converged & jnp.all(jnp.isfinite(variance), axis=1)
+    alive = chosen.mask & fit.converged & jnp.all(jnp.isfinite(variance), axis=1)
     miss = jax.vmap(_chi2)(values[:, 5:], spread[:, 5:, 5:])
     weight = v0_weight(
         cut,
@@ -179,6 +179,20 @@ class _Chosen(eqx.Module):
     start: Float[Array, "candidates 3"]
     mask: Bool[Array, " candidates"]
     overflow: Bool[Array, ""]
+
+
+def _tracks_of(
+    chosen: _Chosen,
+    parameters: Float[Array, "tracks 5"],
+    covariance: Float[Array, "tracks 5 5"],
+) -> tuple[Float[Array, "candidates 2 5"], Float[Array, "candidates 2 5 5"]]:
+    alive = chosen.mask[:, None, None]
+    safe = jnp.asarray(_SAFE, parameters.dtype)[None, :, :]
+    unit = jnp.eye(5, dtype=parameters.dtype)[None, None, :, :]
+    return (
+        jnp.where(alive, parameters[chosen.pair], safe),
+        jnp.where(alive[:, None], covariance[chosen.pair], unit),
+    )
 
 
 def _choose(

@@ -97,8 +97,9 @@ def _picked(found, name, which):
 def test_true_v0s_are_found(toys):
     _, found = toys
     assert not found.overflow.any()
-    # Three standard errors below what `pytest -rA` of this file prints: 0.892,
-    # 0.894, 0.912, 0.152 of 500. Photons convert at 5 mm and more here, where their electrons have hardly parted from the beam.
+    # Three standard errors below what `pytest -rA` of this file prints: 0.892, 0.894,
+    # 0.912 and 0.152 of 500. Photons convert at 5 mm and more here, where their
+    # electrons have hardly parted from the beam, and touch more than they cross.
     lowest = {"K_S": 0.85, "Lambda": 0.853, "anti-Lambda": 0.874, "photon": 0.104}
     for which, name in enumerate(V0_HYPOTHESES):
         _, there = _true_slots(found, which)
