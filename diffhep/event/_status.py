@@ -37,7 +37,7 @@ _SENTENCES = {
     ),
     Status.VERTEX_OVERFLOW: (
         "more collisions were seen along the beam than the capacity holds, and those "
-        "with the fewest tracks were left out; raise `num_vertices` of "
+        "where tracks are least dense were left out; raise `num_vertices` of "
         "`FindPrimaryVertices`"
     ),
 }

@@ -126,7 +126,6 @@ def find_v0s(
         *jax.lax.stop_gradient((state, away, mask, primary, cut)),
         capacity=min(capacity, number * (number - 1) // 2),
     )
-    pairs = chosen.pair
 
     def one(
         measured: Float[Array, "2 5"],
@@ -138,37 +137,9 @@ def find_v0s(
         )
         return fit, *_numbers_of(fit, primary, primary_covariance)
 
-    measured = _tracks_of(chosen, parameters, covariance)
-    fit, values, spread = jax.vmap(one)(*measured, chosen.start)
-    variance = jnp.diagonal(spread, axis1=1, axis2=2)
-    error = safe_sqrt(variance)
-    alive = chosen.mask & fit.converged & jnp.all(jnp.isfinite(variance), axis=1)
-    miss = jax.vmap(_chi2)(values[:, 5:], spread[:, 5:, 5:])
-    weight = v0_weight(
-        cut,
-        displacement=away[pairs],
-        chi2=fit.chi2,
-        miss=miss,
-        flight=values[:, 4] / jnp.where(error[:, 4] > 0, error[:, 4], 1.0),
-        mass=values[:, :4],
-    )
-    weight = jnp.where(alive[:, None], weight, 0.0)
-    return V0s(
-        positive=pairs[:, 0],
-        negative=pairs[:, 1],
-        position=fit.position,
-        momentum=jnp.sum(fit.momenta, axis=1),
-        chi2=fit.chi2,
-        mass=values[:, :4],
-        mass_error=error[:, :4],
-        flight=values[:, 4],
-        flight_error=error[:, 4],
-        miss=miss,
-        weight=weight,
-        track_probability=_probability(pairs, weight, number),
-        mask=alive,
-        overflow=chosen.overflow,
-    )
+    tracks = _tracks_of(chosen, parameters, covariance)
+    fitted = jax.vmap(one)(*tracks, chosen.start)
+    return _judged(cut, chosen, away, *fitted)
 
 
 class _Chosen(eqx.Module):
@@ -253,6 +224,45 @@ def _chi2(
     values: Float[Array, " 2"], covariance: Float[Array, "2 2"]
 ) -> Float[Array, ""]:
     return jnp.sum(values * solve_spd(covariance, values))
+
+
+def _judged(  # noqa: PLR0917 - what there is, in the order it was made
+    cut: V0Cut,
+    chosen: _Chosen,
+    away: Float[Array, " tracks"],
+    fit: PairFit,
+    values: Float[Array, "candidates 7"],
+    spread: Float[Array, "candidates 7 7"],
+) -> V0s:
+    variance = jnp.diagonal(spread, axis1=1, axis2=2)
+    error = safe_sqrt(variance)
+    alive = chosen.mask & fit.converged & jnp.all(jnp.isfinite(variance), axis=1)
+    miss = jax.vmap(_chi2)(values[:, 5:], spread[:, 5:, 5:])
+    weight = v0_weight(
+        cut,
+        displacement=away[chosen.pair],
+        chi2=fit.chi2,
+        miss=miss,
+        flight=values[:, 4] / jnp.where(error[:, 4] > 0, error[:, 4], 1.0),
+        mass=values[:, :4],
+    )
+    weight = jnp.where(alive[:, None], weight, 0.0)
+    return V0s(
+        positive=chosen.pair[:, 0],
+        negative=chosen.pair[:, 1],
+        position=fit.position,
+        momentum=jnp.sum(fit.momenta, axis=1),
+        chi2=fit.chi2,
+        mass=values[:, :4],
+        mass_error=error[:, :4],
+        flight=values[:, 4],
+        flight_error=error[:, 4],
+        miss=miss,
+        weight=weight,
+        track_probability=_probability(chosen.pair, weight, away.shape[0]),
+        mask=alive,
+        overflow=chosen.overflow,
+    )
 
 
 def _numbers_of(
