@@ -162,7 +162,7 @@ def _run(event):
     return FindPrimaryVertices(num_vertices=4)(event, key=jax.random.key(0))
 
 
-def test_stage(decays):
+def test_stage(quick_compilation, decays):
     event = _run(_event(decays))
     assert event.status == 0
     np.testing.assert_array_equal(event.collision_vertices.mask, [True] * 3 + [False])
@@ -246,7 +246,7 @@ def _knobs():
     }
 
 
-def test_both_vertices_of_a_b_jet_are_found(decays):
+def test_both_vertices_of_a_b_jet_are_found(quick_compilation, decays):
     number = 400
 
     def one(key):
@@ -282,8 +282,7 @@ def test_gradient_of_the_vertices_of_a_jet(quick_compilation, decays):
 
     def function(shift, knobs):
         found = _find(parameters + shift * widths, covariance, direction, knobs)
-        fit = found.fit
-        return fit.position, 10 * fit.covariance, fit.chi2, fit.weight
+        return found.fit.position, found.fit.weight
 
     args = (jnp.zeros_like(parameters), _knobs())
     assert check_gradient(function, args, rtol=1e-7, eps=3e-5, forward=False) < 1e-7
