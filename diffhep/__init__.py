@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .tagging import TagJets as TagJets
     from .tracking import FitTracks as FitTracks
     from .vertexing import (
+        FindPrimaryVertices as FindPrimaryVertices,
         FitPrimaryVertex as FitPrimaryVertex,
         FitSecondaryVertices as FitSecondaryVertices,
     )
@@ -70,6 +71,7 @@ _HOMES = {
     "Enumerate": "estimators",
     "EstimateRatio": "inference",
     "Event": "event",
+    "FindPrimaryVertices": "vertexing",
     "FitPrimaryVertex": "vertexing",
     "FitSecondaryVertices": "vertexing",
     "FitTracks": "tracking",

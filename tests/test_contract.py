@@ -31,7 +31,11 @@ from diffhep.tagging import TagJets
 from diffhep.testing import check_equivariant, check_stage
 from diffhep.testing._forward import forward
 from diffhep.tracking import FitTracks
-from diffhep.vertexing import FitPrimaryVertex, FitSecondaryVertices
+from diffhep.vertexing import (
+    FindPrimaryVertices,
+    FitPrimaryVertex,
+    FitSecondaryVertices,
+)
 
 
 KEY = jax.random.key(11)
@@ -68,6 +72,7 @@ PIPELINE = Pipeline(
 VARIANTS = {
     "SimulateHits, energy loss": SimulateHits(ionisation=Ionisation()),
     "FitTracks, energy loss": FitTracks(ionisation=Ionisation()),
+    "FitPrimaryVertex, among several": FindPrimaryVertices(num_vertices=3),
     "DetectHits, detached": DetectHits(estimator=Detached()),
     "DetectHits, replicated": Replicate.around([DetectHits()], num=2),
     "SelectEvents, hard": SelectHard(jnp.asarray(100.0), jnp.asarray(0.03)),
@@ -78,6 +83,7 @@ ZOO = {**dict(zip(PIPELINE.names, PIPELINE.stages, strict=True)), **VARIANTS}
 EQUIVARIANT = [
     "FitTracks",
     "FitPrimaryVertex",
+    "FitPrimaryVertex, among several",
     "CollectConstituents",
     "MeasureMissingMomentum",
     "FitSecondaryVertices",

@@ -45,6 +45,9 @@ class Event(eqx.Module):
     towers: Towers | None = None
     primary_vertex: Vertices | None = None
     """The primary vertex, in one slot."""
+    collision_vertices: Vertices | None = None
+    """All collisions of the bunch crossing, the primary vertex first, by falling sum of
+    squared transverse momenta."""
     constituents: Constituents | None = None
     history: MergeHistory | None = None
     """Discrete outcome: how the constituents were clustered."""

@@ -12,6 +12,7 @@ class Status(enum.IntFlag):
     TRACK_FIT_FAILED = 4
     VERTEX_FIT_FAILED = 8
     NOISE_OVERFLOW = 16
+    VERTEX_OVERFLOW = 32
     TRACK_LEFT_OUT = 64
 
 
@@ -34,6 +35,11 @@ _SENTENCES = {
     Status.NOISE_OVERFLOW: (
         "more noise hits were drawn on a layer than the capacity holds, and the rest "
         "were left out; raise `capacity` of `AddNoise`, or lower its `occupancy`"
+    ),
+    Status.VERTEX_OVERFLOW: (
+        "more collisions were seen along the beam than the capacity holds, and those "
+        "where tracks are least dense were left out; raise `num_vertices` of "
+        "`FindPrimaryVertices`"
     ),
     Status.TRACK_LEFT_OUT: (
         "the covariance of a track was not positive definite, and the vertex fits left "

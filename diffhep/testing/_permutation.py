@@ -32,7 +32,7 @@ def permute(event: Event, order: Int[Array, " particles"]) -> Event:
     if isinstance(event.jets, Jets):
         membership = event.jets.membership[:, order]
         replaced["jets"] = dataclasses.replace(event.jets, membership=membership)
-    for name in ("primary_vertex", "secondary_vertices"):
+    for name in ("primary_vertex", "collision_vertices", "secondary_vertices"):
         vertices = getattr(event, name)
         if isinstance(vertices, Vertices):
             weight = vertices.track_weight[:, order]

@@ -17,6 +17,12 @@ from ._decay import (
     Origin as Origin,
     fit_decay as fit_decay,
 )
+from ._find_primary import (
+    FindPrimaryVertices as FindPrimaryVertices,
+    FoundVertices as FoundVertices,
+    find_primary_vertices as find_primary_vertices,
+)
+from ._find_secondary import find_secondary_vertices as find_secondary_vertices
 from ._fit import (
     VertexFit as VertexFit,
     fit_vertex as fit_vertex,
@@ -30,6 +36,11 @@ from ._impact import (
     track_state as track_state,
     with_vertex_covariance as with_vertex_covariance,
 )
+from ._multiple import (
+    MultipleVertexFit as MultipleVertexFit,
+    fit_multiple_vertices as fit_multiple_vertices,
+)
+from ._pair import PairFit as PairFit, fit_pair as fit_pair
 from ._primary import (
     FitPrimaryVertex as FitPrimaryVertex,
     fit_primary_vertex as fit_primary_vertex,
@@ -43,3 +54,8 @@ from ._secondary import (
     fit_secondary_vertices as fit_secondary_vertices,
 )
 from ._status import VertexStatus as VertexStatus
+from ._v0 import V0s as V0s, find_v0s as find_v0s
+from ._v0_cut import (
+    V0_HYPOTHESES as V0_HYPOTHESES,
+    V0Cut as V0Cut,
+)

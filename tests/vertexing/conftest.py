@@ -15,6 +15,7 @@ FIELD = 2.0
 PION, PROTON, MUON = 0.13957039, 0.93827209, 0.1056583755
 KAON, LAMBDA, PSI, BEAUTY = 0.497611, 1.115683, 3.096900, 5.27966
 # Errors of d0 and z0 in mm, phi, theta, and q/p relative to itself.
+SLOTS = 32
 ERRORS = np.array([0.02, 0.03, 5e-4, 5e-4, 3e-3])
 
 
@@ -101,16 +102,67 @@ def beauty(key, *, constrained=True):
     return Decay((outer, inner)), vertex, end, four
 
 
+def measured(key, exact, widths):
+    """Tracks measured with correlated errors: parameters, covariance."""
+    keys = jax.random.split(key)
+    number = exact.shape[0]
+    mixing = 0.3 * jnp.tril(jax.random.normal(keys[0], (number, 5, 5)), -1)
+    root = widths[:, :, None] * (jnp.eye(5)[None] + mixing)
+    noise = jax.random.normal(keys[1], (number, 5))
+    covariance = jnp.einsum("nab,ncb->nac", root, root)
+    return exact + jnp.einsum("nab,nb->na", root, noise), covariance
+
+
+def collisions(key, origins, hardness):
+    """Measured tracks of soft collisions; the soft ones scatter more."""
+    keys = jax.random.split(key, 5)
+    number = (origins.shape[0],)
+    phi = jax.random.uniform(keys[0], number, minval=-3.1, maxval=3.1)
+    eta = jax.random.uniform(keys[1], number, minval=-2.0, maxval=2.0)
+    theta = 2 * jnp.arctan(jnp.exp(-eta))
+    transverse = 0.5 + hardness * jax.random.exponential(keys[2], number)
+    charge = jnp.where(jax.random.bernoulli(keys[3], 0.5, number), 1.0, -1.0)
+    bend = charge * jnp.sin(theta) / transverse
+    exact = jax.vmap(perigee_from_point, (0, 0, 0, 0, None))(
+        origins, phi, theta, bend, jnp.asarray(FIELD)
+    )
+    angle = jnp.full(number, 1e-3)
+    across = jnp.hypot(0.015, 0.05 / transverse)
+    along = jnp.hypot(0.03, 0.07 / transverse) / jnp.sin(theta)
+    widths = jnp.stack([across, along, angle, angle, 0.01 * jnp.abs(bend)], axis=1)
+    return measured(keys[4], exact, widths)
+
+
+def jet(key, origins, axis):
+    """Measured tracks in a cone of about 0.15 about an axis (phi, theta)."""
+    keys = jax.random.split(key, 4)
+    number = (origins.shape[0],)
+    angles = axis[None, :] + 0.15 * jax.random.normal(keys[0], (*number, 2))
+    size = 1 + 4 * jax.random.exponential(keys[1], number)
+    charge = jnp.where(jax.random.bernoulli(keys[2], 0.5, number), 1.0, -1.0)
+    exact = jax.vmap(perigee_from_point, (0, 0, 0, 0, None))(
+        origins, angles[:, 0], angles[:, 1], charge / size, jnp.asarray(FIELD)
+    )
+    widths = jnp.asarray(ERRORS)[None, :] * jnp.ones((*number, 1))
+    widths = widths.at[:, 4].multiply(jnp.abs(exact[:, 4]))
+    return measured(keys[3], exact, widths)
+
+
+@pytest.fixture
+def quick_compilation():
+    """Compilation in half the time, of code that runs a few times only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def decays():
     """All of the above."""
     return sys.modules[__name__]
 
 
-SLOTS = 32
-
-
-def jet(key, number, opening):
+def boosted_jet(key, number, opening):
     """A jet of boosted, collimated tracks from a vertex some millimetres away.
 
     With `SLOTS` slots, of which `number` are alive: parameters, a square root of the
@@ -172,4 +224,4 @@ def jets():
     number = jnp.asarray([2, 2, 5, 5, 15, 15, 30, 30])
     opening = jnp.asarray([0.01, 0.4] * 4)
     keys = jax.random.split(jax.random.key(7), number.size)
-    return jax.jit(jax.vmap(jet))(keys, number, opening)
+    return jax.jit(jax.vmap(boosted_jet))(keys, number, opening)
