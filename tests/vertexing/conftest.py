@@ -14,8 +14,8 @@ from diffhep.vertexing import Decay, DecayTrack
 FIELD = 2.0
 PION, PROTON, MUON = 0.13957039, 0.93827209, 0.1056583755
 KAON, LAMBDA, PSI, BEAUTY = 0.497611, 1.115683, 3.096900, 5.27966
-# Errors of d0 and z0 in mm, phi, theta, and q/p relative to itself.
 SLOTS = 32
+# Errors of d0 and z0 in mm, phi, theta, and q/p relative to itself.
 ERRORS = np.array([0.02, 0.03, 5e-4, 5e-4, 3e-3])
 
 
