@@ -40,7 +40,7 @@ SAMPLES = ("z_pole", "zh")
 SPLITS = {"train": 25_000, "validation": 5_000, "test": 25_000}
 """Jets of each flavour from each sample."""
 if QUICK:
-    SPLITS = {"train": 600, "validation": 200, "test": 600}
+    SPLITS = {"train": 400, "validation": 200, "test": 200}
 NUM_TRACKS = 20
 """Slots for the tracks of a jet, its hardest."""
 JETS = {
@@ -53,8 +53,9 @@ JETS = {
 """Anti-kt jets, in GeV."""
 # Events per jet that is wanted, with a margin.
 _EVENTS = {"z_pole": 0.85, "zh": 0.8}
-_CAPACITY = {"z_pole": 48, "zh": 104}
-_CHUNK = 2048
+# One program for both saves a compilation, which a few events are not worth.
+_CAPACITY = {"z_pole": 64, "zh": 64} if QUICK else {"z_pole": 48, "zh": 104}
+_CHUNK = 256 if QUICK else 2048
 _HADRONIC = {
     "light": ("23:onIfAny=1 2 3",),
     "charm": ("23:onIfAny=4",),

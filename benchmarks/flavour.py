@@ -4,7 +4,7 @@ Six arms of one tagger, trained alike, on jets of Pythia's Z -> q qbar at the Z 
 of Z H at 14 TeV. Each arm and seed is a run of its own, whose result is a file in
 `recorded/flavour`; a run that was interrupted goes on from its last checkpoint, and
 those with a file are not run again. `--seeds` and `--arms` let processes share the
-work; each takes one core.
+work; each takes one core. `--figures` draws what the first seed has learnt.
 
 What is measured, and when it ends, was fixed before the first run: rejections of light
 and charm jets on the test jets of both samples at 70 % efficiency for b jets, D_b with
@@ -18,7 +18,6 @@ import hashlib
 import itertools
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -29,17 +28,20 @@ import optax
 
 from diffhep.demo import configure_jax
 from diffhep.optimise import train
+from diffhep.plotting import flight_resolution, jet_display
 from diffhep.tagging import BOTTOM, FROM_BOTTOM, FROM_CHARM, FlavourTagger, discriminant
 
 from . import _flavour_arms as arms, _flavour_jets as data, _flavour_judge as judge
 from ._harness import QUICK, RESULTS, Row, report
 
 
-RECORDED = Path(__file__).parent / "recorded" / "flavour"
+# Checkpoints and figures; a short run must not touch those of a long one.
+SCRATCH = RESULTS / ("flavour-quick" if QUICK else "flavour")
+RECORDED = SCRATCH if QUICK else RESULTS.parent / "recorded" / "flavour"
 SETTINGS = {
     "jets": data.describe(),
     "network": arms.SIZE,
-    "steps": 30 if QUICK else 2000,
+    "steps": 10 if QUICK else 1500,
     "batch": 64 if QUICK else 512,
     # The best of `--rates`.
     "rate": 3e-3,
@@ -53,7 +55,7 @@ SETTINGS = {
 TRIAL = {
     "rates": [1e-3, 3e-3, 1e-2],
     "arms": ["none", "stopped", "full"],
-    "steps": 10 if QUICK else 600,
+    "steps": 10 if QUICK else 500,
     "seed": 100,
 }
 COMPARED = (
@@ -67,7 +69,7 @@ COMPARED = (
 )
 FLIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Bins of the true flight of b hadrons, in mm."""
-_BLOCK = 400
+_BLOCK = 200
 
 
 def _joined(split: str) -> tuple[data.LabelledJets, np.ndarray]:
@@ -100,7 +102,7 @@ def _train(arm: str, seed: int, *, steps: int, rate: float, name: str) -> Flavou
         arms.build(init_key),
         optimiser=optimiser,
         num_steps=steps,
-        checkpoint=RESULTS / f"flavour-{name.replace(' ', '-')}.eqx",
+        checkpoint=SCRATCH / f"{name.replace(' ', '-')}.eqx",
         checkpoint_every=100,
         fingerprint=hashlib.sha256(mark.encode()).hexdigest()[:16],
         discard_other=True,
@@ -185,8 +187,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     Raises:
         ValueError: The file is of other settings.
     """
-    folder = RESULTS / "flavour-quick" if QUICK else RECORDED
-    path = folder / f"{arm.replace(' ', '-')}-{seed}.json"
+    path = RECORDED / f"{arm.replace(' ', '-')}-{seed}.json"
     if path.exists():
         stored = json.loads(path.read_text())
         if stored["settings"] != SETTINGS:
@@ -195,20 +196,20 @@ def run(arm: str, seed: int) -> dict[str, Any]:
                 "folder it is in, or restore them."
             )
         return stored["found"]
-    tagger = _train(
-        arm,
-        seed,
-        steps=SETTINGS["steps"],
-        rate=SETTINGS["rate"],
-        name=f"{arm}-{seed}",
-    )
+    tagger = _tagger(arm, seed)
     found = {"validation loss": _validation_loss(arm, tagger), **_judge(arm, tagger)}
-    folder.mkdir(parents=True, exist_ok=True)
+    RECORDED.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps({"settings": SETTINGS, "found": found}) + "\n")
     part.replace(path)
     print(f"{arm}, seed {seed}: loss {found['validation loss']:.4f}", flush=True)
     return found
+
+
+def _tagger(arm: str, seed: int) -> FlavourTagger:
+    """The trained tagger; from its checkpoint if that is finished."""
+    settings = {"steps": SETTINGS["steps"], "rate": SETTINGS["rate"]}
+    return _train(arm, seed, **settings, name=f"{arm}-{seed}")
 
 
 def _try_rates() -> list[Row]:
@@ -277,6 +278,28 @@ def _bootstrap(draws: np.ndarray, values: np.ndarray) -> float:
     return float(np.hypot(of_jets, of_seeds))
 
 
+def _draw(chosen: list[str]) -> None:
+    """Figures of the first seed: resolution by decay length, and a bottom jet."""
+    jets, _ = _joined("test")
+    bottom = np.flatnonzero(np.asarray(jets.truth.flavour) == BOTTOM)
+    length = np.linalg.norm(np.asarray(jets.truth.flight), axis=1)
+    # Whatever comes first, of a flight that can be seen.
+    shown = next(k for k in bottom if 3 < length[k] < 6)
+    one = jax.tree.map(lambda x: x[shown], jets)
+    fitted = {}
+    for arm in [arm for arm in chosen if arm not in {"none", "true vertex"}]:
+        tagger = _tagger(arm, 0)
+        _, flight, _, _ = _blockwise(arm, tagger, jets)
+        fitted[arm] = np.asarray(flight)[bottom]
+        vertex = arms.apply(arm, tagger, one.tracks, one.truth).vertex
+        figure = jet_display(one.tracks, vertex, truth=one.truth, title=arms.ARMS[arm])
+        figure.savefig(SCRATCH / f"jet-{arm.replace(' ', '-')}.svg")
+    if fitted:
+        true = np.asarray(jets.truth.flight)[bottom]
+        figure = flight_resolution(true, fitted, edges=np.geomspace(0.25, 64, 9))
+        figure.savefig(SCRATCH / "resolution.svg")
+
+
 def _error(values: np.ndarray) -> str:
     if len(values) < 2:
         return ""
@@ -292,15 +315,20 @@ def main() -> int:
     parser.add_argument(
         "--rates", action="store_true", help="try the rates of learning, nothing else"
     )
+    parser.add_argument(
+        "--figures", action="store_true", help="draw figures of the first seed"
+    )
     options = parser.parse_args()
     configure_jax(None)
-    RESULTS.mkdir(exist_ok=True)
+    SCRATCH.mkdir(parents=True, exist_ok=True)
     if options.rates:
         return report("flavour-rates", _try_rates(), settings=SETTINGS, trial=TRIAL)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in options.seeds:
         for arm in options.arms:
             results.setdefault(arm, []).append(run(arm, seed))
+    if options.figures:
+        _draw(options.arms)
     return report("flavour", _rows(results), settings=SETTINGS)
 
 

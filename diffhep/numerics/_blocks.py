@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Float
 
 from ._solver import AbstractSmallSolver
@@ -82,27 +81,6 @@ class BlockSolver3(AbstractSmallSolver):
         right = jnp.reshape(vector, (-1, 1, 3))
         return jnp.reshape(jnp.sum(inverse * right, axis=2), vector.shape)
 
-    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
-        """Invert the blocks."""
-        del options
-        (like,) = jax.tree.leaves(operator.in_structure())
-        return self.invert(operator.mv, like)
-
-    def compute(
-        self, state: Any, vector: Any, options: dict[str, Any]
-    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
-        """Apply the inverses."""
-        del options
-        return self.apply(state, vector), lx.RESULTS.successful, {}
-
     def transpose(self, state: Any, options: dict[str, Any]) -> Any:
         """The blocks transposed."""
         return jnp.swapaxes(state, 1, 2), options
-
-    def conj(self, state: Any, options: dict[str, Any]) -> Any:
-        """The operator is real."""
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        """The blocks are taken to be invertible."""
-        return True

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Float
 
 from ._linear import matvec
@@ -55,26 +54,6 @@ class SmallGeneral(AbstractSmallSolver):
         """Multiply with the inverse."""
         return matvec(inverse, vector)
 
-    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
-        """Invert the operator's matrix."""
-        del options
-        return inverse_general(operator.as_matrix())
-
-    def compute(
-        self, state: Any, vector: Any, options: dict[str, Any]
-    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
-        """Apply the inverse."""
-        del options
-        return self.apply(state, vector), lx.RESULTS.successful, {}
-
     def transpose(self, state: Any, options: dict[str, Any]) -> Any:
         """The inverse transposed."""
         return state.T, options
-
-    def conj(self, state: Any, options: dict[str, Any]) -> Any:
-        """The operator is real."""
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        """The matrix is taken to be invertible."""
-        return True

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Bool, Float
 
 from ._solver import AbstractSmallSolver
@@ -226,27 +225,6 @@ class SmallCholesky(AbstractSmallSolver):
         """Multiply with the inverse."""
         return matvec(inverse, vector)
 
-    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
-        """Invert the operator's matrix."""
-        del options
-        matrix = operator.as_matrix()
-        return inverse_spd((matrix + matrix.T) / 2)
-
-    def compute(
-        self, state: Any, vector: Any, options: dict[str, Any]
-    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
-        """Apply the inverse."""
-        del options
-        return self.apply(state, vector), lx.RESULTS.successful, {}
-
     def transpose(self, state: Any, options: dict[str, Any]) -> Any:
         """The operator is symmetric."""
         return state, options
-
-    def conj(self, state: Any, options: dict[str, Any]) -> Any:
-        """The operator is real."""
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        """Positive definite matrices have full rank."""
-        return True

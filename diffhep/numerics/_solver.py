@@ -2,6 +2,7 @@ import abc
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import lineax as lx
 from jaxtyping import Array, Float
 
@@ -39,3 +40,24 @@ class AbstractSmallSolver(lx.AbstractLinearSolver[Any]):
         Returns:
             The solution.
         """
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
+        """Invert the operator's matrix."""
+        del options
+        (like,) = jax.tree.leaves(operator.in_structure())
+        return self.invert(operator.mv, like)
+
+    def compute(
+        self, state: Any, vector: Any, options: dict[str, Any]
+    ) -> tuple[Any, lx.RESULTS, dict[str, Any]]:
+        """Apply the inverse."""
+        del options
+        return self.apply(state, vector), lx.RESULTS.successful, {}
+
+    def conj(self, state: Any, options: dict[str, Any]) -> Any:
+        """The operator is real."""
+        return state, options
+
+    def assume_full_rank(self) -> bool:
+        """The matrix is taken to be invertible."""
+        return True
