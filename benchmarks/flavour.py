@@ -41,6 +41,7 @@ RECORDED = SCRATCH if QUICK else RESULTS.parent / "recorded" / "flavour"
 SETTINGS = {
     "jets": data.describe(),
     "network": arms.SIZE,
+    "fit": "adaptive",
     "steps": 10 if QUICK else 1500,
     "batch": 64 if QUICK else 512,
     # The best of `--rates`.

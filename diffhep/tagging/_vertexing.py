@@ -9,7 +9,7 @@ import optimistix as optx
 from jaxtyping import Array, Float
 
 from ..numerics import sanitise
-from ..vertexing import fit_vertex
+from ..vertexing import AdaptiveWeights, fit_vertex
 from ._features import JetVertex
 from ._jet_tracks import JetTracks
 
@@ -63,10 +63,12 @@ class NoVertex(AbstractVertexing):
 
 
 class FittedVertex(AbstractVertexing):
-    """The weighted fit of the jet's tracks, inside the network.
+    """The weighted, adaptive fit of the jet's tracks, inside the network.
 
     Its derivative is the implicit one: to the weights, and to the tracks and their
     covariances, which the network may correct (NDIVE, arXiv:2310.12804, has the first).
+    It is adaptive because a bottom hadron's own decay chain holds tracks from far away,
+    of charm and of strange particles: weighted alike, one of these leads it astray.
     """
 
     log_prior_width: Float[Array, ""] = eqx.field(
@@ -74,8 +76,17 @@ class FittedVertex(AbstractVertexing):
     )
     """Logarithm of the flight that is expected, in mm: the width of the prior along the
     jet; across it is a tenth of that."""
+    log_temperature: Float[Array, ""] = eqx.field(
+        default_factory=lambda: jnp.log(jnp.asarray(2.0))
+    )
+    """Logarithm of the softness of the cutoff, in units of chi-squared."""
+    log_cutoff: Float[Array, ""] = eqx.field(
+        default_factory=lambda: jnp.log(jnp.asarray(4.0))
+    )
+    """Logarithm of the distance, in standard deviations, at which a track has half of
+    the weight that the network gives it."""
     num_steps: int = eqx.field(static=True, default=8)
-    """Steps of the fit."""
+    """Steps of the fit at the final temperature, after the annealing."""
     adjoint: optx.AbstractAdjoint | None = None
     """How the gradient crosses the fit; the implicit derivative unless given."""
 
@@ -85,7 +96,10 @@ class FittedVertex(AbstractVertexing):
         axis = jet.momentum[:3] / jnp.sqrt(jnp.sum(jet.momentum[:3] ** 2))
         along = axis[:, None] * axis[None, :]
         across = jnp.eye(3, dtype=axis.dtype) - along
-        width = jnp.exp(self.log_prior_width.astype(axis.dtype))
+        width, temperature, cutoff = (
+            jnp.exp(x.astype(axis.dtype))
+            for x in (self.log_prior_width, self.log_temperature, self.log_cutoff)
+        )
         fit = fit_vertex(
             parameters,
             covariance,
@@ -96,6 +110,7 @@ class FittedVertex(AbstractVertexing):
             prior_precision=(along + across / _PRIOR_SHAPE**2) / width**2,
             start=jnp.zeros_like(axis),
             num_steps=self.num_steps,
+            adaptive=AdaptiveWeights(temperature, cutoff),
             adjoint=self.adjoint,
         )
         return JetVertex(

@@ -90,6 +90,7 @@ def test_implicit_equals_unrolled_gradient(toy_jets):
         lambda g: g[0].choose.weight,
         lambda g: g[0].embed.layers[0].weight,
         lambda g: g[0].vertexing.log_prior_width,
+        lambda g: g[0].vertexing.log_cutoff,
     ):
         scale = float(jnp.max(jnp.abs(where(theirs))))
         assert scale > 0
