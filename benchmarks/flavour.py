@@ -4,7 +4,7 @@ Six arms of one tagger, trained alike, on jets of Pythia's Z -> q qbar at the Z 
 of Z H at 14 TeV. Each arm and seed is a run of its own, whose result is a file in
 `recorded/flavour`; a run that was interrupted goes on from its last checkpoint, and
 those with a file are not run again. `--seeds` and `--arms` let processes share the
-work; each takes one core. `--figures` draws what the first seed has learnt.
+work; on two cores, two of them. `--figures` draws what the first seed has learnt.
 
 What is measured, and when it ends, was fixed before the first run: rejections of light
 and charm jets on the test jets of both samples at 70 % efficiency for b jets, D_b with
@@ -44,7 +44,7 @@ SETTINGS = {
     "fit": "adaptive",
     "steps": 10 if QUICK else 1500,
     "batch": 64 if QUICK else 512,
-    # The best of `--rates`.
+    # A guess until `--rates` has run to its end; then the best of those.
     "rate": 3e-3,
     "weight decay": 1e-4,
     "seeds": 2 if QUICK else 5,
