@@ -51,7 +51,7 @@ def digitisation() -> dict:
     }
 
 
-def _shoot(sequencer, random, tracks: int) -> None:
+def _shoot(sequencer, random, tracks: int, momentum: tuple[float, float]) -> None:
     acts = load("acts")
     examples = load("acts.examples")
     simulation = load("acts.examples.simulation")
@@ -63,7 +63,7 @@ def _shoot(sequencer, random, tracks: int) -> None:
             num=tracks, pdg=acts.PdgParticle.eMuon, randomizeCharge=True
         ),
         simulation.EtaConfig(-0.1, 0.1, uniform=True),
-        simulation.MomentumConfig(1 * unit.GeV, 10 * unit.GeV, transverse=True),
+        simulation.MomentumConfig(*(p * unit.GeV for p in momentum), transverse=True),
         simulation.PhiConfig(-5 * unit.degree, 5 * unit.degree),
         vtxGen=examples.GaussianVertexGenerator(mean=still, stddev=still),
         multiplicity=1,
@@ -71,14 +71,22 @@ def _shoot(sequencer, random, tracks: int) -> None:
     )
 
 
-def simulate(folder: Path, events: int, tracks: int, *, hits: int) -> Simulation:
-    """A sequence that simulates muons of 1 to 10 GeV.
+def simulate(
+    folder: Path,
+    events: int,
+    tracks: int,
+    *,
+    hits: int,
+    momentum: tuple[float, float] = (1.0, 10.0),
+) -> Simulation:
+    """A sequence that simulates muons.
 
     Args:
         folder: Where ACTS writes.
         events: Number of events.
         tracks: Number of tracks in each.
         hits: The fewest hits of a track that is to be fitted.
+        momentum: Least and largest transverse momentum, in GeV.
 
     Returns:
         The sequence, to which fits are added before it is run.
@@ -104,7 +112,7 @@ def simulate(folder: Path, events: int, tracks: int, *, hits: int) -> Simulation
         trackFpes=False,
     )
     random = examples.RandomNumbers(seed=42)
-    _shoot(sequencer, random, tracks)
+    _shoot(sequencer, random, tracks, momentum)
     simulation.addFatras(
         sequencer, geometry, field, rnd=random, enableInteractions=True
     )

@@ -15,6 +15,8 @@ from . import _acts_telescope as telescope
 from ._acts_peer import load
 
 
+# In GeV.
+_STIFF = (50.0, 100.0)
 _NAMES = ("d0", "z0", "phi", "theta", "qop")
 
 
@@ -39,7 +41,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder, job)
-        made = telescope.simulate(folder, jets, tracks, hits=3)
+        # So stiff that none is lost, and with it one of the given tracks.
+        made = telescope.simulate(folder, jets, tracks, hits=3, momentum=_STIFF)
         algorithm = _add(made, folder, job)
         made.sequencer.run()
         positions = []

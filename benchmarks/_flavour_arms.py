@@ -86,7 +86,11 @@ class TrueVertex(AbstractVertexing):
         empty = NoVertex()(jet, choice)
         weight = jnp.where(jet.mask, self.heavy, 0.0)
         spread = _EXACT**2 * jnp.eye(3, dtype=weight.dtype)
-        return JetVertex(self.flight, spread, weight, empty.chi2, empty.ndf)
+        return eqx.tree_at(
+            lambda vertex: (vertex.flight, vertex.covariance, vertex.weight),
+            empty,
+            (self.flight, spread, weight),
+        )
 
 
 def build(key: PRNGKeyArray) -> FlavourTagger:

@@ -27,7 +27,7 @@ from diffhep.helix import Ionisation
 from diffhep.inference import EstimateRatio, SelectEvents, SelectHard
 from diffhep.jets import ClusterJets, CollectConstituents, MeasureMissingMomentum
 from diffhep.pipeline import AbstractStage, Pipeline, Replicate
-from diffhep.tagging import TagJets
+from diffhep.tagging import TagFlavours, TagJets
 from diffhep.testing import check_equivariant, check_stage
 from diffhep.testing._forward import forward
 from diffhep.tracking import FitTracks
@@ -75,6 +75,9 @@ VARIANTS = {
     "FitPrimaryVertex, among several": FindPrimaryVertices(num_vertices=3),
     "DetectHits, detached": DetectHits(estimator=Detached()),
     "DetectHits, replicated": Replicate.around([DetectHits()], num=2),
+    "TagJets, by a transformer": TagFlavours.init(
+        num_tracks=4, width=4, num_heads=1, num_blocks=1, key=KEY
+    ),
     "SelectEvents, hard": SelectHard(jnp.asarray(100.0), jnp.asarray(0.03)),
 }
 ZOO = {**dict(zip(PIPELINE.names, PIPELINE.stages, strict=True)), **VARIANTS}
@@ -88,6 +91,7 @@ EQUIVARIANT = [
     "MeasureMissingMomentum",
     "FitSecondaryVertices",
     "TagJets",
+    "TagJets, by a transformer",
     "SelectEvents",
     "EstimateRatio",
 ]

@@ -1,6 +1,7 @@
 """The layers of the architecture, read off the imports; and the size of files."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,21 @@ def _imports(path):
 
 def _id(path):
     return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=_id)
+def test_no_batch_of_lapack_calls(path):
+    # Two CPU devices that run such batches at once wait for each other for ever
+    # (jaxlib 0.10.2); `numerics` has what small matrices need.
+    names = (
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    )
+    found = [
+        x for x in names if re.match(r"(jnp|jax[a-z.]*)\.linalg\.(?!block_diag)", x)
+    ]
+    assert not found, f"{found}: use `diffhep.numerics`"
 
 
 def test_every_package_has_a_layer():

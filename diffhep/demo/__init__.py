@@ -17,6 +17,7 @@ from ._measure import measure as measure, measure_hard as measure_hard
 from ._pipeline import KEEP as KEEP, build_pipeline as build_pipeline
 from ._probes import PROBES as PROBES, Probe as Probe
 from ._runtime import (
+    QUICK_COMPILATION as QUICK_COMPILATION,
     cache_folder as cache_folder,
     configure_jax as configure_jax,
     device_mesh as device_mesh,

@@ -14,6 +14,7 @@ class Status(enum.IntFlag):
     NOISE_OVERFLOW = 16
     VERTEX_OVERFLOW = 32
     TRACK_LEFT_OUT = 64
+    TRACK_OVERFLOW = 128
 
 
 _SENTENCES = {
@@ -44,6 +45,10 @@ _SENTENCES = {
     Status.TRACK_LEFT_OUT: (
         "the covariance of a track was not positive definite, and the vertex fits left "
         "it out; give each of its parameters a variance"
+    ),
+    Status.TRACK_OVERFLOW: (
+        "a jet has more tracks than the capacity holds, and the softest were left out; "
+        "raise `num_tracks` of `TagFlavours`"
     ),
 }
 

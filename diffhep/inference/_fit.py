@@ -6,9 +6,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from ..numerics import SmallCholesky, inverse_spd, matvec, solve_optimality
+from ..numerics import (
+    SmallCholesky,
+    inverse_spd,
+    is_positive_definite,
+    matvec,
+    solve_optimality,
+)
 from ._binned_model import BinnedModel, expected_yields, likelihood_change, widest
 from ._template_error import eliminate_factors
 
@@ -149,7 +155,7 @@ def _newton_step(free: Float[Array, " free"], args: Any) -> Float[Array, " free"
     # A parameter without influence must not move, and must not spoil the others.
     unit = jnp.eye(free.shape[0], dtype=free.dtype)
     ridge = jnp.finfo(free.dtype).eps * jnp.trace(fisher) * unit
-    definite = _is_definite(hessian + ridge)
+    definite = is_positive_definite(hessian + ridge)
     curvature = jnp.where(definite, hessian, fisher) + ridge
     step = -matvec(inverse_spd(curvature), slope)
     fractions = jnp.asarray(_FRACTIONS, free.dtype)
@@ -167,11 +173,6 @@ def _newton_step(free: Float[Array, " free"], args: Any) -> Float[Array, " free"
     return jnp.where(improves, free + fraction * step, free)
 
 
-def _is_definite(matrix: Float[Array, "n n"]) -> Bool[Array, ""]:
-    # The factorisation returns NaN for what is not positive definite.
-    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix)))
-
-
 def _judge(
     root: Float[Array, " free"],
     slope: Float[Array, " free"],
@@ -182,7 +183,7 @@ def _judge(
     # Not a number where the Hessian is not positive definite: no minimum there.
     near = distance < jnp.finfo(root.dtype).eps ** 0.5
     status = FitStatus.where(near, FitStatus.converged, FitStatus.not_converged)
-    status = FitStatus.where(_is_definite(fisher), status, FitStatus.degenerate)
+    status = FitStatus.where(is_positive_definite(fisher), status, FitStatus.degenerate)
     return FitStatus.where(finite, status, FitStatus.not_finite)
 
 

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._linear import matvec
+from ._linear import matmul, matvec
 from ._solver import AbstractSmallSolver
 
 
+@jax.custom_jvp
 def inverse_general(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of a small general matrix, by elimination with pivots.
 
@@ -26,8 +27,40 @@ def inverse_general(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     rows = _scale(jnp.max(jnp.abs(matrix), axis=1))
     scaled = matrix * rows[:, None]
     columns = _scale(jnp.max(jnp.abs(scaled), axis=0))
-    inverse = jnp.linalg.inv(scaled * columns[None, :])
+    inverse = _eliminated(scaled * columns[None, :])
     return inverse * columns[:, None] * rows[None, :]
+
+
+@inverse_general.defjvp
+def _inverse_general_jvp(
+    primals: tuple[Float[Array, "n n"]], tangents: tuple[Float[Array, "n n"]]
+) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+    (matrix,), (tangent,) = primals, tangents
+    inverse = inverse_general(matrix)
+    return inverse, -matmul(inverse, matmul(tangent, inverse))
+
+
+def _eliminated(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    # Gauss-Jordan on the matrix with the identity beside it, the largest element of the
+    # column as pivot: no derivative is taken through the loop.
+    size = matrix.shape[0]
+    row = jnp.arange(size)
+
+    def eliminate(k: Array, rest: Float[Array, "n 2*n"]) -> Float[Array, "n 2*n"]:
+        column = jax.lax.dynamic_index_in_dim(rest, k, 1, keepdims=False)
+        # NaN counts as the largest, and stays.
+        place = jnp.argmax(jnp.where(row >= k, jnp.abs(column), -1.0))
+        here, there = (row == k)[:, None], (row == place)[:, None]
+        first = jax.lax.dynamic_index_in_dim(rest, k, 0, keepdims=True)
+        chosen = jnp.sum(jnp.where(there, rest, 0.0), axis=0, keepdims=True)
+        # The two rows change places; where they are one, the pivot's is written over.
+        rest = jnp.where(there, first, rest)
+        column = jax.lax.dynamic_index_in_dim(rest, k, 1)
+        chosen = chosen / jax.lax.dynamic_index_in_dim(chosen, k, 1)
+        return jnp.where(here, chosen, rest - column * chosen)
+
+    both = jnp.concatenate([matrix, jnp.eye(size, dtype=matrix.dtype)], axis=1)
+    return jax.lax.fori_loop(0, size, eliminate, both)[:, size:]
 
 
 def _scale(size: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -1,4 +1,8 @@
-"""Small dense algebra by broadcasting: a batch of LAPACK calls would dominate."""
+"""Small dense algebra by broadcasting: a batch of LAPACK calls would dominate.
+
+And it would hang: a batch of LAPACK calls waits for tasks in the pool of threads that
+it runs on, and two CPU devices at once wait for each other (jaxlib 0.10.2).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -159,13 +163,29 @@ def is_positive_definite(
     Returns:
         The answer; no, if there is an element that counts and is not finite.
     """
-    # A call of a library, 0.2 microseconds for 5 x 5: what is written out here would be
+    # A loop, 0.2 microseconds for 5 x 5 (as with LAPACK): what is written out would be
     # computed anew, and compiled, wherever the answer decides.
     matrix = jax.lax.stop_gradient(matrix)
-    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
     least = margin * jnp.finfo(matrix.dtype).eps * jnp.diagonal(matrix)
-    # False for NaN, and for infinity.
-    return jnp.all(jnp.diagonal(factor) ** 2 > least)
+
+    def eliminate(
+        k: Array, carry: tuple[Float[Array, "n n"], Bool[Array, ""]]
+    ) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+        rest, good = carry
+        column = jax.lax.dynamic_index_in_dim(rest, k, 1, keepdims=False)
+        pivot, bound = (
+            jax.lax.dynamic_index_in_dim(x, k, 0, keepdims=False)
+            for x in (column, least)
+        )
+        # False for NaN, and for infinity.
+        good = good & (pivot > bound) & (pivot < jnp.inf)
+        return rest - column[:, None] * (column / pivot)[None, :], good
+
+    lower = jnp.tril(matrix)
+    whole = lower + jnp.tril(matrix, -1).T
+    return jax.lax.fori_loop(0, matrix.shape[0], eliminate, (whole, jnp.asarray(True)))[
+        1
+    ]
 
 
 def inverse_near(

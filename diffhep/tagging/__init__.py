@@ -7,6 +7,7 @@ from ._features import (
     jet_features as jet_features,
     track_momenta as track_momenta,
 )
+from ._flavour_stage import TagFlavours as TagFlavours
 from ._jet_tracks import (
     AMBIGUOUS as AMBIGUOUS,
     BOTTOM as BOTTOM,

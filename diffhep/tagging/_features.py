@@ -50,6 +50,8 @@ class JetVertex(eqx.Module):
     """Weights of the tracks in the displaced vertex."""
     chi2: Float[Array, "*jets"]
     ndf: Float[Array, "*jets"]
+    converged: Bool[Array, "*jets"]
+    """Whether it is the solution of its fit. If not, it is finite and close to it."""
 
 
 def track_momenta(

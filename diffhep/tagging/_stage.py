@@ -112,6 +112,7 @@ def features_of_jets(
         weight=sanitise(secondary.track_weight.T, tracks.mask).T,
         chi2=secondary.chi2,
         ndf=secondary.ndf,
+        converged=secondary.mask,
     )
     return jax.vmap(jet_features, in_axes=(0, 0, None, None, 0))(
         jnp.where(alive[:, None], jets.momentum, canned[None, :]),

@@ -59,6 +59,7 @@ class NoVertex(AbstractVertexing):
             weight=jnp.zeros_like(jet.parameters[:, 0]),
             chi2=zero,
             ndf=zero,
+            converged=jnp.asarray(True),
         )
 
 
@@ -119,6 +120,7 @@ class FittedVertex(AbstractVertexing):
             weight=fit.weight,
             chi2=fit.chi2,
             ndf=fit.ndf,
+            converged=fit.converged,
         )
 
 

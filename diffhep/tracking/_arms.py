@@ -10,7 +10,13 @@ from jaxtyping import Array, Bool, Float
 
 from ..geometry import AbstractDetector
 from ..helix import Ionisation
-from ..numerics import inverse_spd, solve_optimality, wrap_angle
+from ..numerics import (
+    inverse_general,
+    inverse_spd,
+    matvec,
+    solve_optimality,
+    wrap_angle,
+)
 from ._annealing import (
     Arms,
     System,
@@ -154,7 +160,7 @@ def _newton(root: Float[Array, " unknowns"], system: Any) -> Float[Array, " unkn
     columns = jax.jacfwd(both, 0)(*parts), jax.jacfwd(both, 1)(*parts)
     jacobian = jnp.zeros((root.shape[0],) * 2, root.dtype)
     jacobian = jacobian.at[:, ~is_kick].set(columns[0]).at[:, is_kick].set(columns[1])
-    return root - jnp.linalg.solve(jacobian, slope(root, system))
+    return root - matvec(inverse_general(jacobian), slope(root, system))
 
 
 def _summary(root: Float[Array, " unknowns"], system: System) -> ArmsFit:

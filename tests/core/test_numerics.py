@@ -11,6 +11,7 @@ from diffhep.numerics import (
     BlockSolver3,
     SmallCholesky,
     arcsine_ratio,
+    inverse_general,
     inverse_near,
     inverse_spd,
     is_positive_definite,
@@ -63,6 +64,26 @@ def test_inverse_spd_gradient():
 
 def test_inverse_spd_rejects_indefinite():
     assert np.isnan(INVERSE(jnp.diag(jnp.array([1.0, 2.0, -1.0])))).any()
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_inverse_general(size):
+    random = np.random.default_rng(size)
+    # Rows and columns of very different units.
+    units = 10.0 ** random.uniform(-6, 6, (2, size))
+    matrix = random.normal(size=(size, size)) * units[0][:, None] * units[1]
+    # A zero where the first pivot would be.
+    matrix[0, 0] = 0.0 if size > 1 else 2.0
+    inverse = np.asarray(jax.jit(inverse_general)(matrix))
+    unit = inverse @ matrix * units[1][:, None] / units[1]
+    np.testing.assert_allclose(unit, np.eye(size), atol=1e-10)
+    if size < 12:
+        check_gradient(inverse_general, (jnp.asarray(matrix / units[0][:, None]),))
+
+
+def test_inverse_general_rejects_singular():
+    for matrix in (jnp.ones((3, 3)), jnp.zeros((2, 2)), jnp.full((2, 2), jnp.nan)):
+        assert not np.isfinite(inverse_general(matrix)).any()
 
 
 def test_is_positive_definite(precision):

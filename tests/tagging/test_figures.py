@@ -14,6 +14,7 @@ def _vertex(jet, truth):
         weight=jnp.where(jet.mask, 0.9, 0.0),
         chi2=jnp.asarray(3.0),
         ndf=jnp.asarray(3.0),
+        converged=jnp.asarray(True),
     )
 
 

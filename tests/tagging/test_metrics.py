@@ -100,6 +100,7 @@ def _output(slots=4):
             weight=jnp.zeros(slots),
             chi2=jnp.zeros(()),
             ndf=jnp.zeros(()),
+            converged=jnp.asarray(True),
         ),
     )
 
