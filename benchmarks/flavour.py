@@ -247,6 +247,25 @@ def _rows(results: dict[str, list[dict[str, Any]]]) -> list[Row]:
     return rows
 
 
+def _reasons(results: dict[str, list[dict[str, Any]]]) -> list[Row]:
+    """What the arms select, and how well their vertices are resolved."""
+    rows = []
+    for arm, runs in results.items():
+        if arm == "none":
+            continue
+        for kind in ("heavy", "others"):
+            values = np.array([found["selection"][kind] for found in runs])
+            label = f"b jets, mean weight of tracks, {kind}: {arm}{_error(values)}"
+            rows.append(Row(label, values.mean()))
+        for bins in zip(*(found["resolution"] for found in runs), strict=True):
+            low, high = bins[0]["low"], bins[0]["high"]
+            for quantile in ("q50", "q68", "q95"):
+                values = np.array([one[quantile] for one in bins])
+                label = f"flight {low:g} to {high:g} mm, error, {quantile}, mm: {arm}"
+                rows.append(Row(label + _error(values), values.mean()))
+    return rows
+
+
 def _of_point(label: str, tables: dict[str, list[dict[str, Any]]]) -> list[Row]:
     rows = []
     for arm, table in tables.items():
@@ -330,7 +349,8 @@ def main() -> int:
             results.setdefault(arm, []).append(run(arm, seed))
     if options.figures:
         _draw(options.arms)
-    return report("flavour", _rows(results), settings=SETTINGS)
+    rows = _rows(results) + _reasons(results)
+    return report("flavour", rows, settings=SETTINGS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ _Values = TypeVar("_Values", bound=PyTree)
 
 
 def solve_blocks(
-    update: Callable[[Float[Array, "blocks 3"], Any], Float[Array, "blocks 3"]],
+    advance: Callable[
+        [Float[Array, "blocks 3"], Float[Array, "blocks 3"], _Values, Any],
+        Float[Array, "blocks 3"],
+    ],
     equations: Callable[
         [Float[Array, "blocks 3"], Any], tuple[Float[Array, "blocks 3"], _Values]
     ],
@@ -30,7 +33,7 @@ def solve_blocks(
     *,
     num_steps: int,
 ) -> tuple[Float[Array, "blocks 3"], _Values]:
-    r"""The roots, found by a fixed number of `update` steps, and the values there.
+    r"""The roots, found by a fixed number of steps, and the values there.
 
     With $F(y, a)$ the residual and $G(y, a)$ the values, the derivative is that of the
     implicit function theorem,
@@ -43,8 +46,8 @@ def solve_blocks(
     zero where a block is singular.
 
     Args:
-        update: One step, `(y, args) -> y`. A module-level function: it may not close
-            over arrays.
+        advance: One step, `(y, residual, values, args) -> y`. A module-level function:
+            it may not close over arrays.
         equations: `(y, args) -> (residual, values)`, likewise. The residual vanishes at
             the solution. Each value has a leading axis `blocks`, and no block may
             depend on the unknowns of another.
@@ -55,15 +58,22 @@ def solve_blocks(
     Returns:
         The roots, and the values.
     """
-    return _solve(update, equations, start, args, num_steps)
+    return _solve(advance, equations, start, args, num_steps)
 
 
 @eqx.filter_custom_jvp
-def _solve(update: Any, equations: Any, start: Any, args: Any, num_steps: Any) -> Any:
-    root, _ = jax.lax.scan(
-        lambda y, _: (update(y, args), None), start, length=num_steps
-    )
-    return root, equations(root, args)[1]
+def _solve(advance: Any, equations: Any, start: Any, args: Any, num_steps: Any) -> Any:
+    def one(carry: Any, _: None) -> tuple[Any, None]:
+        after, *_ = carry
+        residual, values = equations(after, args)
+        return (advance(after, residual, values, args), after, values), None
+
+    # The values are those of the step before, so that the equations are compiled once.
+    shapes = jax.eval_shape(equations, start, args)[1]
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    carry, _ = jax.lax.scan(one, (start, start, empty), length=num_steps + 1)
+    _, root, values = carry
+    return root, values
 
 
 @_solve.def_jvp

@@ -19,11 +19,10 @@ from ._impact import track_state
 from ._normal import (
     NormalEquations,
     VertexProblem,
-    cautious_step,
+    advance,
     matvec3,
     normal_equations,
     optimality,
-    step,
     symmetric,
 )
 from ._status import VertexStatus, vertex_status
@@ -199,9 +198,9 @@ def _solve(
         adjoint.linear_solver, BlockSolver3
     )
     if adjoint is None or blocks:
-        return solve_blocks(_step, _equations, start, problem, num_steps=num_steps)
+        return solve_blocks(_advance, _equations, start, problem, num_steps=num_steps)
     root = solve_optimality(
-        step,
+        _flat_step,
         optimality,
         jnp.ravel(start),
         problem,
@@ -213,10 +212,22 @@ def _solve(
     return position, normal_equations(problem, position)
 
 
-def _step(
-    position: Float[Array, "vertices 3"], problem: VertexProblem
+def _advance(
+    position: Float[Array, "vertices 3"],
+    gradient: Float[Array, "vertices 3"],
+    equations: NormalEquations,
+    problem: VertexProblem,
 ) -> Float[Array, "vertices 3"]:
-    return jnp.reshape(step(jnp.ravel(position), problem), position.shape)
+    del gradient  # It is one of the equations.
+    return advance(position, equations, problem)
+
+
+def _flat_step(
+    positions: Float[Array, " unknowns"], problem: VertexProblem
+) -> Float[Array, " unknowns"]:
+    vertices = jnp.reshape(positions, (-1, 3))
+    equations = normal_equations(problem, vertices)
+    return jnp.ravel(advance(vertices, equations, problem))
 
 
 def _equations(
@@ -230,15 +241,15 @@ def _anneal(
     problem: VertexProblem, final: Float[Array, ""], start: Float[Array, "vertices 3"]
 ) -> Float[Array, "vertices 3"]:
     def cool(
-        positions: Float[Array, " unknowns"], temperature: Float[Array, ""]
-    ) -> tuple[Float[Array, " unknowns"], None]:
+        positions: Float[Array, "vertices 3"], temperature: Float[Array, ""]
+    ) -> tuple[Float[Array, "vertices 3"], None]:
         warm = eqx.tree_at(lambda p: p.adaptive.temperature, problem, temperature)
-        return cautious_step(positions, warm), None
+        equations = normal_equations(warm, positions)
+        return advance(positions, equations, warm, follow=False), None
 
     schedule = _ANNEALING + _SETTLING * (0.0,)
     temperatures = jnp.maximum(jnp.asarray(schedule, final.dtype), final)
-    positions, _ = jax.lax.scan(cool, jnp.ravel(start), temperatures)
-    return jnp.reshape(positions, start.shape)
+    return jax.lax.scan(cool, start, temperatures)[0]
 
 
 def _summary(

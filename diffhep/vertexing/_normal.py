@@ -39,6 +39,9 @@ class NormalEquations(eqx.Module):
     """Weighted information of the tracks alone: (xx, xy, xz, yy, yz, zz)."""
     squared: Float[Array, "vertices 6"]
     """The same with squared weights."""
+    fall: Float[Array, "vertices 6"] | None
+    """What adaptive weights take off the information, by falling with the distance;
+    `None` if they do not adapt."""
     compatibility: Float[Array, "vertices tracks"]
     """Chi-squared of each track with its vertex, zero with the others."""
     weight: Float[Array, "vertices tracks"]
@@ -59,75 +62,56 @@ def normal_equations(
     """
     impact = _impacts(problem, positions)
     compatibility = chi2_of(impact)
-    weight = problem.weight * _factor(problem, compatibility)[None, :]
+    factor = _factor(problem, compatibility)
+    weight = problem.weight * factor[None, :]
     slopes, curvatures = _contributions(impact)
+    fall = None
+    if problem.adaptive is not None:
+        # The weight falls by this much of itself per half unit of chi-squared.
+        rate = (1 - factor) / problem.adaptive.temperature
+        rates = tuple(rate * slope for slope in slopes)
+        fall = _reduce(tuple(rates[i] * slopes[j] for i, j in _UPPER), weight)
     return NormalEquations(
         gradient=_gradient(problem, positions, slopes, weight),
         information=_reduce(curvatures, weight),
         squared=_reduce(curvatures, weight**2),
+        fall=fall,
         compatibility=problem.assignment * compatibility[None, :],
         weight=weight,
     )
 
 
-def step(
-    positions: Float[Array, " unknowns"], problem: VertexProblem
-) -> Float[Array, " unknowns"]:
-    """One step towards the root of `optimality`.
+def advance(
+    positions: Float[Array, "vertices 3"],
+    equations: NormalEquations,
+    problem: VertexProblem,
+    *,
+    follow: bool = True,
+) -> Float[Array, "vertices 3"]:
+    """One step towards the root of the normal equations.
 
     That of Gauss and Newton, and where the weights adapt, with what that adds to the
     Jacobian. Gains two to four digits: what is neglected is how covariances and
     directions of the tracks change with the vertex.
 
     Args:
-        positions: The vertices one after another, in mm.
+        positions: The vertices, in mm.
+        equations: The normal equations there.
         problem: The fit.
+        follow: Whether the step knows that the weights adapt. It is slower if not, but
+            goes downhill from anywhere.
 
     Returns:
         The new positions.
     """
-    return _step(positions, problem, follow=True)
-
-
-def cautious_step(
-    positions: Float[Array, " unknowns"], problem: VertexProblem
-) -> Float[Array, " unknowns"]:
-    """The step of Gauss and Newton, with the weights held fixed within the step.
-
-    Slower than `step` where the weights adapt, but goes downhill from anywhere.
-
-    Args:
-        positions: The vertices one after another, in mm.
-        problem: The fit.
-
-    Returns:
-        The new positions.
-    """
-    return _step(positions, problem, follow=False)
-
-
-def _step(
-    positions: Float[Array, " unknowns"], problem: VertexProblem, *, follow: bool
-) -> Float[Array, " unknowns"]:
-    vertices = jnp.reshape(positions, (-1, 3))
-    impact = _impacts(problem, vertices)
-    factor = _factor(problem, chi2_of(impact))
-    weight = problem.weight * factor[None, :]
-    slopes, curvatures = _contributions(impact)
-    if follow and problem.adaptive is not None:
-        # The weight falls by this much of itself per half unit of chi-squared.
-        fall = (1 - factor) / problem.adaptive.temperature
-        rates = tuple(fall * slope for slope in slopes)
-        changes = tuple(rates[i] * slopes[j] for i, j in _UPPER)
-        curvatures = tuple(c - d for c, d in zip(curvatures, changes, strict=True))
     prior = jnp.stack([problem.precision[:, i, j] for i, j in _UPPER], axis=1)
-    move = _solve(
-        _reduce(curvatures, weight) + prior,
-        _gradient(problem, vertices, slopes, weight),
-    )
+    curvature = equations.information + prior
+    if follow and equations.fall is not None:
+        curvature = curvature - equations.fall
+    move = _solve(curvature, equations.gradient)
     # Never leave for infinity: the fit is not converged and stays where it is.
     usable = jnp.all(jnp.isfinite(move), axis=1, keepdims=True)
-    return jnp.reshape(vertices - jnp.where(usable, move, 0.0), (-1,))
+    return positions - jnp.where(usable, move, 0.0)
 
 
 def optimality(
