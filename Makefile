@@ -7,7 +7,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-EXTRAS := generator,plot,dev
+EXTRAS := generator,jets,plot,dev
 
 .PHONY: help demo check-gradient test check format api constraints clean
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..event import MergeHistory
 from ..numerics import sanitise, store
@@ -88,30 +88,25 @@ def sample_history(
     return MergeHistory(keep, take), log_prob, HistoryScore(to_momentum.T, *to_settings)
 
 
-def cluster(
+def greedy_history(
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
-    *,
     radius: Float[Array, ""],
     power: Float[Array, ""],
-) -> MergeHistory:
-    """The history of ordinary sequential recombination: always the least distance.
-
-    The limit of `sample_history` for infinite sharpness.
+) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
+    """The history of ordinary sequential recombination.
 
     Args:
-        momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
+        momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
         mask: Which slots hold a constituent.
         radius: Jet radius R.
-        power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
+        power: Power of the transverse momentum.
 
     Returns:
-        The history.
+        `keep` and `take` of `MergeHistory`.
     """
-    # Integers come out: there is no gradient to drop.
-    inputs = stop_gradient((alive_momentum(momentum, mask).T, radius, power))
-    keep, take, *_ = _cluster_lanes(mask, *inputs)
-    return MergeHistory(keep, take)
+    keep, take, *_ = _cluster_lanes(mask, momentum.T, radius, power)
+    return keep, take
 
 
 def _lanes_last(search: Callable[..., _Output]) -> Callable[..., _Output]:

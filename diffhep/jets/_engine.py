@@ -1,0 +1,267 @@
+"""Engines: ways to find the history of ordinary sequential recombination.
+
+An engine returns integers; whatever is differentiated is computed from these by
+`jets_from_history` and `history_log_prob`, whichever engine found them.
+"""
+
+import abc
+import functools
+import importlib
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.lax import stop_gradient
+from jaxtyping import Array, Bool, Float, Int
+
+from ..event import MergeHistory
+from ._search import alive_momentum, greedy_history
+
+
+# Parts that each thread is given: the last one is not waited for too long.
+_PARTS = 4
+
+
+class AbstractEngine(eqx.Module):
+    """How the history of a clustering is found: the same by each, but for ties."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        momentum: Float[Array, "constituents 4"],
+        mask: Bool[Array, " constituents"],
+        radius: Float[Array, ""],
+        power: Float[Array, ""],
+    ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
+        """The history of one event; `vmap` for several.
+
+        Args:
+            momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
+            mask: Which slots hold a constituent.
+            radius: Jet radius R.
+            power: Power p of the transverse momentum.
+
+        Returns:
+            `keep` and `take` of `MergeHistory`.
+        """
+
+
+class JaxEngine(AbstractEngine):
+    """Pure JAX: for accelerators, and for chains that stay on the device."""
+
+    def __call__(
+        self,
+        momentum: Float[Array, "constituents 4"],
+        mask: Bool[Array, " constituents"],
+        radius: Float[Array, ""],
+        power: Float[Array, ""],
+    ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
+        """The history of one event; `vmap` for several."""
+        return greedy_history(momentum, mask, radius, power)
+
+
+class AbstractHostEngine(AbstractEngine):
+    """An engine outside of JAX, in double precision, that takes a whole batch."""
+
+    @abc.abstractmethod
+    def run(
+        self,
+        momentum: np.ndarray,
+        mask: np.ndarray,
+        radius: np.ndarray,
+        power: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The histories of events along a leading axis."""
+
+    def __call__(
+        self,
+        momentum: Float[Array, "constituents 4"],
+        mask: Bool[Array, " constituents"],
+        radius: Float[Array, ""],
+        power: Float[Array, ""],
+    ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
+        """The history of one event; `vmap` for several."""
+        steps = jax.ShapeDtypeStruct(mask.shape, np.int32)
+        return jax.pure_callback(
+            self._flat,
+            (steps, steps),
+            momentum,
+            mask,
+            radius,
+            power,
+            vmap_method="broadcast_all",
+        )
+
+    def _flat(self, *arrays: Array) -> tuple[np.ndarray, np.ndarray]:
+        momentum, mask, radius, power = map(np.asarray, arrays)
+        shape, slots = mask.shape, mask.shape[-1]
+        keep, take = self.run(
+            np.ascontiguousarray(momentum, np.float64).reshape(-1, slots, 4),
+            mask.reshape(-1, slots),
+            radius.astype(np.float64).ravel(),
+            power.astype(np.float64).ravel(),
+        )
+        return keep.reshape(shape), take.reshape(shape)
+
+
+class CompiledEngine(AbstractHostEngine):
+    """Compiled for a CPU by numba, in double precision, parallel over events.
+
+    Where the rest of the chain runs on an accelerator, the momenta travel to the host.
+    """
+
+    num_threads: int | None = None
+    """How many events are clustered at a time; as many as there are cores unless given.
+    """
+
+    def __check_init__(self):
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(
+                f"`num_threads` is {self.num_threads}, but must be at least 1."
+            )
+        _load("numba", "CompiledEngine")
+
+    def run(
+        self,
+        momentum: np.ndarray,
+        mask: np.ndarray,
+        radius: np.ndarray,
+        power: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # Not at the top: numba is optional, and takes a second to import.
+        from ._compiled import cluster_events  # noqa: PLC0415
+
+        history = np.empty((*mask.shape, 2), np.int32)
+        history[:] = 0, -2
+        # The momenta are overwritten.
+        arrays = (momentum.copy(), mask, np.stack([radius, power], axis=1), history)
+        threads = self.num_threads or os.cpu_count() or 1
+        if threads == 1 or len(mask) == 1:
+            cluster_events(*arrays)
+        else:
+            edges = np.linspace(0, len(mask), threads * _PARTS + 1).astype(int)
+            parts = [slice(*edge) for edge in itertools.pairwise(edges)]
+
+            def run(part):
+                return cluster_events(*(array[part] for array in arrays))
+
+            list(_threads(threads).map(run, parts))
+        return history[..., 0], history[..., 1]
+
+
+class FastjetEngine(AbstractHostEngine):
+    """The Python package of fastjet, one event after another: the reference.
+
+    Slow, for each particle becomes a Python object.
+    """
+
+    def __check_init__(self):
+        _load("fastjet", "FastjetEngine")
+
+    def run(
+        self,
+        momentum: np.ndarray,
+        mask: np.ndarray,
+        radius: np.ndarray,
+        power: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        keep, take = np.zeros(mask.shape, np.int32), np.full(mask.shape, -2, np.int32)
+        for event, alive in enumerate(mask):
+            steps = _by_fastjet(
+                momentum[event], alive, float(radius[event]), float(power[event])
+            )
+            for step, (one, other) in enumerate(steps):
+                keep[event, step], take[event, step] = one, other
+        return keep, take
+
+
+def cluster(
+    momentum: Float[Array, "constituents 4"],
+    mask: Bool[Array, " constituents"],
+    *,
+    radius: Float[Array, ""],
+    power: Float[Array, ""],
+    engine: AbstractEngine | None = None,
+) -> MergeHistory:
+    """The history of ordinary sequential recombination: always the least distance.
+
+    The limit of `sample_history` for infinite sharpness.
+
+    Args:
+        momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
+        mask: Which slots hold a constituent.
+        radius: Jet radius R.
+        power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
+        engine: How it is found; by `JaxEngine` unless given.
+
+    Returns:
+        The history.
+    """
+    engine = JaxEngine() if engine is None else engine
+    # Integers come out: there is no gradient to drop.
+    inputs = stop_gradient((alive_momentum(momentum, mask), mask, radius, power))
+    return MergeHistory(*engine(*inputs))
+
+
+@functools.cache
+def _threads(number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number, thread_name_prefix="diffhep-jets")
+
+
+def _load(package: str, engine: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"`{engine}` needs the package `{package}`; install it with "
+            "`pip install diffhep[jets]`, or use `JaxEngine`."
+        ) from error
+
+
+def _by_fastjet(
+    momentum: np.ndarray, mask: np.ndarray, radius: float, power: float
+) -> list[tuple[int, int]]:
+    """The steps of one event, as pairs of `keep` and `take`."""
+    fastjet = _load("fastjet", "FastjetEngine")
+    # The generalised algorithm with an explicit strategy: other constructors take the
+    # arguments for something else without a word.
+    definition = fastjet.JetDefinition(
+        fastjet.genkt_algorithm, radius, power, fastjet.E_scheme, fastjet.N2Plain
+    )
+    names = np.flatnonzero(mask)
+    particles = [fastjet.PseudoJet(*map(float, momentum[slot])) for slot in names]
+    sequence = fastjet._swig.ClusterSequence(particles, definition)
+    steps: dict[int, tuple[int, int]] = {}
+    ended = []
+    # In the opposite order of that in which they met the beam.
+    for jet in sequence.inclusive_jets(0.0):
+        ended.append(_walk(jet, names, steps))
+    beams = [k for k in range(len(names)) if k + len(names) not in steps]
+    for place, name in zip(beams, reversed(ended), strict=True):
+        steps[place + len(names)] = (name, -1)
+    return [steps[index] for index in sorted(steps)]
+
+
+def _walk(jet, names: np.ndarray, steps: dict[int, tuple[int, int]]) -> int:
+    # Down the tree without recursion: it may be as deep as there are particles. The
+    # first elements of fastjet's history are the particles, then comes one per step.
+    fastjet = _load("fastjet", "FastjetEngine")
+    open_, order, parents = [jet], [], {}
+    while open_:
+        one = open_.pop()
+        index = one.cluster_hist_index()
+        order.append(index)
+        first, second = fastjet.PseudoJet(), fastjet.PseudoJet()
+        if one.has_parents(first, second):
+            parents[index] = first.cluster_hist_index(), second.cluster_hist_index()
+            open_ += [first, second]
+    name = {index: int(names[index]) for index in order if index not in parents}
+    for index in reversed(order):
+        if index in parents:
+            both = sorted(name[parent] for parent in parents[index])
+            steps[index], name[index] = (both[0], both[1]), both[0]
+    return name[order[0]]

@@ -1,0 +1,112 @@
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffhep.jets import CompiledEngine, FastjetEngine, JaxEngine, cluster
+
+
+HOST = [CompiledEngine(), CompiledEngine(num_threads=1), FastjetEngine()]
+
+
+def _names(engine):
+    return type(engine).__name__
+
+
+@pytest.mark.parametrize("engine", HOST, ids=_names)
+def test_few_particles_and_dead_slots(toys, engine):
+    # Among the events are such of no, one and three particles; dead slots hold NaN.
+    momentum, mask, _ = toys.events
+    settings = toys.settings(0.6, -1.0)
+    expected = toys.cluster(momentum, mask, settings)
+    run = jax.vmap(lambda p, m: cluster(p, m, **settings, engine=engine))
+    jax.tree.map(np.testing.assert_array_equal, run(momentum, mask), expected)
+    assert np.all(np.asarray(run(momentum, mask).take)[1] == -2)
+
+
+def test_any_nesting_of_vmap(toys):
+    momentum, mask, _ = toys.events
+    radii = jnp.asarray([0.4, 1.0])
+
+    def histories(engine):
+        def one(p, m, radius):
+            return cluster(p, m, radius=radius, power=jnp.asarray(-1.0), engine=engine)
+
+        over_radii = jax.vmap(one, (None, None, 0))
+        return jax.jit(jax.vmap(over_radii, (0, 0, None)))(momentum, mask, radii)
+
+    expected = histories(JaxEngine())
+    assert expected.keep.shape == (16, 2, 20)
+    found = histories(CompiledEngine())
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    single = cluster(
+        momentum[0],
+        mask[0],
+        radius=radii[1],
+        power=jnp.asarray(-1.0),
+        engine=CompiledEngine(),
+    )
+    np.testing.assert_array_equal(single.keep, expected.keep[0, 1])
+
+
+def test_the_order_of_particles_does_not_matter(toys):
+    momentum, mask, _ = toys.events
+    settings = toys.settings(0.6, -1.0)
+    order = np.random.default_rng(3).permutation(20)
+
+    def jets(momentum, mask):
+        history = jax.vmap(
+            lambda p, m: cluster(p, m, **settings, engine=CompiledEngine())
+        )(momentum, mask)
+        pairs = zip(np.asarray(history.keep), np.asarray(history.take), strict=True)
+        return [_members(keep, take) for keep, take in pairs]
+
+    for one, other in zip(
+        jets(momentum, mask), jets(momentum[:, order], mask[:, order]), strict=True
+    ):
+        assert one == {frozenset(int(order[i]) for i in jet) for jet in other}
+
+
+def _members(keep, take):
+    inside = {slot: {slot} for slot in range(len(keep))}
+    found = set()
+    for one, other in zip(keep, take, strict=True):
+        if other >= 0:
+            inside[one] |= inside.pop(other)
+        elif other == -1:
+            found.add(frozenset(map(int, inside.pop(one))))
+    return found
+
+
+def test_single_precision_is_computed_in_double(toys):
+    momentum, mask, _ = toys.events
+    settings = toys.settings(0.5, -1.0)
+    run = jax.vmap(lambda p, m: cluster(p, m, **settings, engine=CompiledEngine()))
+    with jax.enable_x64(False):
+        rounded = momentum.astype(jnp.float32)
+        found = jax.vmap(
+            lambda p, m: cluster(
+                p,
+                m,
+                radius=jnp.float32(0.5),
+                power=jnp.float32(-1.0),
+                engine=CompiledEngine(),
+            )
+        )(rounded, mask)
+    expected = run(rounded.astype(float), mask)
+    assert found.keep.dtype == jnp.int32
+    np.testing.assert_array_equal(found.take, expected.take)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    # This is how Python marks a package that cannot be imported.
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ImportError, match=r"diffhep\[jets\]"):
+        CompiledEngine()
+
+
+def test_no_threads_is_an_error():
+    with pytest.raises(ValueError, match="num_threads"):
+        CompiledEngine(num_threads=0)
