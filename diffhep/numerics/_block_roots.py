@@ -64,7 +64,7 @@ def solve_blocks(
 @eqx.filter_custom_jvp
 def _solve(advance: Any, equations: Any, start: Any, args: Any, num_steps: Any) -> Any:
     def one(carry: Any, _: None) -> tuple[Any, None]:
-        after, *_ = carry
+        after = carry[0]
         residual, values = equations(after, args)
         return (advance(after, residual, values, args), after, values), None
 
