@@ -4,7 +4,8 @@ Six arms of one tagger, trained alike, on jets of Pythia's Z -> q qbar at the Z 
 of Z H at 14 TeV. Each arm and seed is a run of its own, whose result is a file in
 `recorded/flavour`; a run that was interrupted goes on from its last checkpoint, and
 those with a file are not run again. `--seeds` and `--arms` let processes share the
-work; on two cores, two of them. `--figures` draws what the first seed has learnt.
+work; on two cores, two of them. `--figures` draws what the first seed has learnt, and
+`--longer` says what twice as many steps would have brought.
 
 What is measured, and when it ends, was fixed before the first run: rejections of light
 and charm jets on the test jets of both samples at 70 % efficiency for b jets, D_b with
@@ -174,12 +175,13 @@ def _validation_loss(arm: str, tagger: FlavourTagger) -> float:
     return float(jnp.mean(loss.flavour))
 
 
-def run(arm: str, seed: int) -> dict[str, Any]:
+def run(arm: str, seed: int, *, longer: bool = False) -> dict[str, Any]:
     """The result of one arm and seed, from its file if there is one.
 
     Args:
         arm: Which arm.
         seed: Its seed.
+        longer: Whether to train it twice as long.
 
     Returns:
         Logarithms of the rejections with those of the bootstrap's draws, mean weights
@@ -188,7 +190,8 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     Raises:
         ValueError: The file is of other settings.
     """
-    path = RECORDED / f"{arm.replace(' ', '-')}-{seed}.json"
+    name = f"{arm.replace(' ', '-')}-{seed}" + "-longer" * longer
+    path = RECORDED / f"{name}.json"
     if path.exists():
         stored = json.loads(path.read_text())
         if stored["settings"] != SETTINGS:
@@ -197,20 +200,26 @@ def run(arm: str, seed: int) -> dict[str, Any]:
                 "folder it is in, or restore them."
             )
         return stored["found"]
-    tagger = _tagger(arm, seed)
+    tagger = _tagger(arm, seed, longer=longer)
     found = {"validation loss": _validation_loss(arm, tagger), **_judge(arm, tagger)}
     RECORDED.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps({"settings": SETTINGS, "found": found}) + "\n")
     part.replace(path)
-    print(f"{arm}, seed {seed}: loss {found['validation loss']:.4f}", flush=True)
+    how = ", longer" if longer else ""
+    print(f"{arm}, seed {seed}{how}: loss {found['validation loss']:.4f}", flush=True)
     return found
 
 
-def _tagger(arm: str, seed: int) -> FlavourTagger:
+def _tagger(arm: str, seed: int, *, longer: bool = False) -> FlavourTagger:
     """The trained tagger; from its checkpoint if that is finished."""
-    settings = {"steps": SETTINGS["steps"], "rate": SETTINGS["rate"]}
-    return _train(arm, seed, **settings, name=f"{arm}-{seed}")
+    return _train(
+        arm,
+        seed,
+        steps=SETTINGS["steps"] * (2 if longer else 1),
+        rate=SETTINGS["rate"],
+        name=f"{arm}-{seed}" + "-longer" * longer,
+    )
 
 
 def _try_rates() -> list[Row]:
@@ -338,6 +347,9 @@ def main() -> int:
     parser.add_argument(
         "--figures", action="store_true", help="draw figures of the first seed"
     )
+    parser.add_argument(
+        "--longer", action="store_true", help="train twice as long, beside the others"
+    )
     options = parser.parse_args()
     configure_jax(None)
     SCRATCH.mkdir(parents=True, exist_ok=True)
@@ -346,11 +358,12 @@ def main() -> int:
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in options.seeds:
         for arm in options.arms:
-            results.setdefault(arm, []).append(run(arm, seed))
+            results.setdefault(arm, []).append(run(arm, seed, longer=options.longer))
     if options.figures:
         _draw(options.arms)
     rows = _rows(results) + _reasons(results)
-    return report("flavour", rows, settings=SETTINGS)
+    area = "flavour-longer" if options.longer else "flavour"
+    return report(area, rows, settings=SETTINGS)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
 from ._general import SmallGeneral as SmallGeneral, inverse_general as inverse_general
 from ._linear import (
     SmallCholesky as SmallCholesky,
+    cholesky_spd as cholesky_spd,
     inverse_near as inverse_near,
     inverse_spd as inverse_spd,
     is_positive_definite as is_positive_definite,

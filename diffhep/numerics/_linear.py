@@ -46,7 +46,16 @@ def matvec(
     return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
 
 
-def _cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+def cholesky_spd(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The Cholesky factor of a symmetric positive definite matrix, n up to about 4.
+
+    Args:
+        matrix: A symmetric positive definite matrix, of any scale.
+
+    Returns:
+        A lower triangular matrix L with L L^T the matrix; NaN where that is not
+        positive definite.
+    """
     # Right-looking: n rank-one updates of the whole matrix, no scatter.
     size = matrix.shape[0]
     row = jnp.arange(size)
@@ -133,7 +142,7 @@ def inverse_spd(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
         inverse = _sweep(scaled)
     else:
         identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-        inverse = _solve_factored(_cholesky(scaled), identity)
+        inverse = _solve_factored(cholesky_spd(scaled), identity)
     inverse = (inverse + inverse.T) / 2
     return inverse * scale[:, None] * scale[None, :]
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..numerics import (
     BlockSolver3,
+    cholesky_spd,
     inverse_spd,
     is_positive_definite,
     matmul,
@@ -294,4 +295,6 @@ def _summary(
 def _sandwich(
     outer: Float[Array, "3 3"], inner: Float[Array, "3 3"]
 ) -> Float[Array, "3 3"]:
-    return matmul(outer, matmul(inner, outer))
+    # As a square: positive definite in single precision too, whatever the condition.
+    root = matmul(outer, cholesky_spd(inner))
+    return matmul(root, root.T)

@@ -11,6 +11,7 @@ from diffhep.numerics import (
     BlockSolver3,
     SmallCholesky,
     arcsine_ratio,
+    cholesky_spd,
     inverse_general,
     inverse_near,
     inverse_spd,
@@ -54,6 +55,13 @@ def test_inverse_spd_of_mixed_units(seed, exponents):
     scales = 10.0 ** np.asarray(exponents)
     found = np.asarray(INVERSE(_spd(5, seed, scales))) * scales[:, None] * scales
     np.testing.assert_allclose(found, np.linalg.inv(_spd(5, seed)), rtol=1e-9)
+
+
+def test_cholesky_spd():
+    matrix = _spd(4)
+    found = cholesky_spd(matrix)
+    np.testing.assert_allclose(found, np.linalg.cholesky(matrix), atol=1e-12)
+    assert np.isnan(cholesky_spd(jnp.diag(jnp.array([1.0, -1.0])))).any()
 
 
 def test_inverse_spd_gradient():

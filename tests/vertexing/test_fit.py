@@ -138,6 +138,22 @@ def test_few_tracks_are_defined_by_the_prior(number):
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradient))
 
 
+def test_the_covariance_of_one_track_is_one_in_single_precision_too():
+    # A millimetre's prior and micrometres across the track: a condition of a million.
+    arguments = _arguments()
+    arguments |= {
+        "covariance": 0.1 * arguments["covariance"],
+        "prior_precision": 1e-2 * jnp.eye(3),
+    }
+    single = jax.tree.map(lambda x: x.astype("float32"), arguments)
+    with jax.enable_x64(False):
+        covariance = np.asarray(_fit(single, jnp.arange(TRACKS) == 2).covariance)
+    np.testing.assert_array_equal(covariance, covariance.T)
+    variances = np.linalg.eigvalsh(covariance.astype(float))
+    assert variances[0] > 0
+    assert variances[-1] > 1e5 * variances[0]
+
+
 def _parallel(apart):
     arguments = _arguments()
     one = arguments["parameters"][0]
