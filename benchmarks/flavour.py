@@ -45,7 +45,7 @@ SETTINGS = {
     "fit": "adaptive",
     "steps": 10 if QUICK else 1500,
     "batch": 64 if QUICK else 512,
-    # The best of `--rates`, for each of the arms that it tries.
+    # The best of `--rates` for each of its arms; "stopped" was not tried at 1e-1.
     "rate": 3e-2,
     "weight decay": 1e-4,
     "seeds": 2 if QUICK else 5,

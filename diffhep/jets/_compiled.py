@@ -1,8 +1,9 @@
 """Sequential recombination compiled for a CPU, one event after another.
 
-The algorithm is fastjet's N2Plain: each pseudojet knows its nearest neighbour in the
-plane, and a step costs a few passes over the pseudojets that are left. In double
-precision, with fastjet's formulas in fastjet's order, so that the outcome is the same.
+The algorithm is fastjet's N2Plain (Cacciari, Salam, hep-ph/0512210): each pseudojet
+knows its nearest neighbour in the plane, and a step costs a few passes over those that
+are left. In double precision, with fastjet's formulas in fastjet's order, so that the
+outcome is the same.
 """
 
 import math

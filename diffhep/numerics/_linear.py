@@ -192,9 +192,9 @@ def is_positive_definite(
 
     lower = jnp.tril(matrix)
     whole = lower + jnp.tril(matrix, -1).T
-    return jax.lax.fori_loop(0, matrix.shape[0], eliminate, (whole, jnp.asarray(True)))[
-        1
-    ]
+    start = (whole, jnp.asarray(True))
+    _, answer = jax.lax.fori_loop(0, matrix.shape[0], eliminate, start)
+    return answer
 
 
 def inverse_near(
