@@ -1,5 +1,11 @@
 """Masked reductions, safe elementary functions, small solves."""
 
+from ._absent import (
+    absent_if_zero as absent_if_zero,
+    add_present as add_present,
+    dot_present as dot_present,
+    zero_if_absent as zero_if_absent,
+)
 from ._angle import wrap_angle as wrap_angle
 from ._block_roots import solve_blocks as solve_blocks
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3

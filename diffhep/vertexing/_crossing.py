@@ -1,11 +1,10 @@
 """Where two tracks cross, in closed form: where to begin to look for their vertex."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ._impact import TrackState, impact_at
+from ._impact import TrackState, impact_at, select_tracks
 
 
 # Curvature, in 1/mm, below which two tracks are straight lines to one another.
@@ -43,7 +42,7 @@ def crossing_point(
     Returns:
         The points, to begin a fit with: derivatives are those of no choice.
     """
-    one, other = (jax.tree.map(lambda x, i=i: x[i], state) for i in (first, second))
+    one, other = select_tracks(state, first), select_tracks(state, second)
     near, far = (_closeness(one, other, *point) for point in _crossings(one, other))
     # Where the distances do not tell, strange particles rarely fly far.
     swap = far.chi2 + _rarity(far) < near.chi2 + _rarity(near)

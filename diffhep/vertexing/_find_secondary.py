@@ -14,6 +14,7 @@ from ._impact import (
     TrackState,
     chi2_of,
     impact_at,
+    select_tracks,
     track_state,
     with_vertex_covariance,
 )
@@ -129,7 +130,7 @@ def _seeds(
     num_candidates: int,
 ) -> Seeds:
     _, best = jax.lax.top_k(weight, num_candidates)
-    state, weight = jax.tree.map(lambda x: x[best], (state, weight))
+    state, weight = select_tracks(state, best), weight[best]
     first, second = (jnp.asarray(i) for i in np.triu_indices(num_candidates, 1))
     crossing = crossing_point(state, first, second)
     ahead = (crossing.position - primary[None, :]) @ direction > 0

@@ -4,22 +4,15 @@ All arrays have the axis `tracks` last and nothing is a small matrix, so that a 
 evaluation fuses into a few elementwise loops, also under `vmap`.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..helix import KAPPA
-
-
-# Taylor coefficients, lowest order first: arctan(y)/y in y^2; (x - sin x)/x^3 in x^2.
-# Good to rounding for helices that turn by up to half a radian between the perigee and
-# the point, and to one part in 1e7 for any.
-_ARCTAN = tuple((-1.0) ** k / (2 * k + 1) for k in range(8))
-_CUBIC = (1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800)
-_PAIRS = tuple((a, b) for a in range(5) for b in range(a, 5))
+from ..numerics import dot_present
+from ._approach import Perigee, approach_point, slopes_in_curvature
+from ._spread import UPPER, split_rows, spread
 
 
 class TrackState(eqx.Module):
@@ -36,11 +29,10 @@ class TrackState(eqx.Module):
     """Curvature, in 1/mm."""
     slope: Float[Array, " tracks"]
     """Derivative of the curvature in q/p, in GeV/mm."""
-    covariance: tuple[Float[Array, " tracks"], ...]
-    """Upper triangle of the covariance, row by row. In pieces: the derivative of each
-    slice of one array would be a whole array."""
+    covariance: Float[Array, "15 tracks"]
+    """Upper triangle of the covariance, row by row."""
     one: Float[Array, " tracks"]
-    """One, as far as rounding goes: see `_keep`."""
+    """One, as far as rounding goes: see `impact_at`."""
 
 
 class Impact(eqx.Module):
@@ -82,12 +74,12 @@ def track_state(
         The states; those of dead slots are of a harmless track with unit covariance.
     """
     # A polar angle of one is as good as any whose sine is not zero.
-    d0, z0, phi, theta, charge_over_momentum = jnp.where(
-        mask[None, :], jnp.moveaxis(parameters, 1, 0), 1.0
+    d0, z0, phi, theta, charge_over_momentum = split_rows(
+        jnp.where(mask[None, :], parameters.T, 1.0)
     )
-    upper = tuple(
-        jnp.where(mask, covariance[:, a, b], float(a == b)) for a, b in _PAIRS
-    )
+    rows, columns = (jnp.asarray(x) for x in zip(*UPPER, strict=True))
+    unit = (rows == columns).astype(covariance.dtype)
+    upper = jnp.where(mask[None, :], covariance[:, rows, columns].T, unit[:, None])
     sine_theta = jnp.sin(theta)
     slope = KAPPA * field / sine_theta
     sine, cosine = jnp.sin(phi), jnp.cos(phi)
@@ -103,6 +95,19 @@ def track_state(
         # A constant: no gradient is lost.
         one=jax.lax.stop_gradient(sine**2 + cosine**2),
     )
+
+
+def select_tracks(state: TrackState, slots: Int[Array, " selected"]) -> TrackState:
+    """Some of the tracks, in any order.
+
+    Args:
+        state: The tracks.
+        slots: Their slots.
+
+    Returns:
+        Their states.
+    """
+    return jax.tree.map(lambda x: x[..., slots], state)
 
 
 def impact_at(state: TrackState, point: Float[Array, "3 #tracks"]) -> Impact:
@@ -127,52 +132,33 @@ def impact_at(state: TrackState, point: Float[Array, "3 #tracks"]) -> Impact:
     """
     x, y, z = point
     sine, cosine, omega = state.sine, state.cosine, state.omega
-    offset_x, offset_y = -state.d0 * sine - x, state.d0 * cosine - y
-    # The normal at the closest approach, times kappa; from which no angle is needed.
-    scaled_sine, scaled_cosine = sine + omega * offset_x, cosine - omega * offset_y
-    # Zero only at the axis of the helix, metres away: a fit that strays there fails.
-    square = jnp.maximum(scaled_sine**2 + scaled_cosine**2, 1e-6)
-    kappa = jnp.sqrt(square)
-    sine_new, cosine_new = scaled_sine / kappa, scaled_cosine / kappa
-    across = offset_y * cosine - offset_x * sine
-    along = offset_x * cosine + offset_y * sine
-    d0 = (2 * across - omega * (offset_x**2 + offset_y**2)) / (1 + kappa)
-    # tan(turn / 2) = -omega * half.
-    half = along / (kappa + jnp.maximum(1 - omega * across, 1e-3 - kappa))
-    arc = -2 * half * _arctan_ratio(omega * half)
-    d0, arc = _keep((d0, arc), state.one)
-    z0 = state.z0 + arc * state.cotangent - z
-
-    chord_x = x - d0 * sine_new + state.d0 * sine
-    chord_y = y + d0 * cosine_new - state.d0 * cosine
-    d0_omega = -(chord_x**2 + chord_y**2) / 2
-    turn = omega * arc
-    arc_omega = (arc * d0 - omega * arc**3 * _horner(_CUBIC, turn**2)) / kappa
+    perigee = Perigee(state.d0, sine, cosine, omega)
+    approach = approach_point(perigee, x, y)
+    d0, arc, sine_new, cosine_new, kappa = approach
+    d0_omega, arc_omega = slopes_in_curvature(approach, perigee, x, y)
     cotangent, tilt = state.cotangent, state.cotangent / kappa
     arc_theta = -omega * cotangent * arc_omega
-    # Derivatives in (d0, z0, phi, theta, q/p).
+    # Derivatives in (d0, phi, theta, q/p).
     d0_row = (
         cosine * cosine_new + sine * sine_new,
-        None,
         cosine_new * x + sine_new * y,
         -omega * cotangent * d0_omega,
         state.slope * d0_omega,
     )
     z0_row = (
         tilt * (sine * cosine_new - cosine * sine_new),
-        1.0,
         tilt * (cosine_new * y - sine_new * x),
         cotangent * arc_theta - arc * (1 + cotangent**2),
         cotangent * state.slope * arc_omega,
     )
-    d0_row, z0_row = _keep((d0_row, z0_row), state.one)
-    d0_moved = _apply(state.covariance, d0_row)
-    z0_moved = _apply(state.covariance, z0_row)
-    spread = (_dot(d0_row, d0_moved), _dot(d0_row, z0_moved), _dot(z0_row, z0_moved))
-    variance_d0, mixed, variance_z0 = _keep(spread, state.one)
+    spreads = spread(state.covariance, d0_row, z0_row)
+    # The compiler computes a sum of products anew for each of its uses, unless it ends
+    # in something expensive. Divided by one, backwards too, the gradient takes a third
+    # less time to run and to compile.
+    variance_d0, mixed, variance_z0 = (x / state.one for x in spreads)
     return Impact(
         d0=d0,
-        z0=z0,
+        z0=state.z0 + arc * cotangent - z,
         sine=sine_new,
         cosine=cosine_new,
         gradient_x=tilt * cosine_new,
@@ -197,15 +183,15 @@ def with_vertex_covariance(impact: Impact, covariance: Float[Array, "3 3"]) -> I
     across = (impact.sine, -impact.cosine, None)
     along = (impact.gradient_x, impact.gradient_y, -1.0)
     rows = tuple(tuple(covariance[a, b] for b in range(3)) for a in range(3))
-    across_moved = tuple(_dot(across, row) for row in rows)
-    along_moved = tuple(_dot(along, row) for row in rows)
+    across_moved = tuple(dot_present(across, row) for row in rows)
+    along_moved = tuple(dot_present(along, row) for row in rows)
     return eqx.tree_at(
         lambda i: (i.variance_d0, i.covariance, i.variance_z0),
         impact,
         (
-            impact.variance_d0 + _dot(across, across_moved),
-            impact.covariance + _dot(across, along_moved),
-            impact.variance_z0 + _dot(along, along_moved),
+            impact.variance_d0 + dot_present(across, across_moved),
+            impact.covariance + dot_present(across, along_moved),
+            impact.variance_z0 + dot_present(along, along_moved),
         ),
     )
 
@@ -241,47 +227,3 @@ def chi2_of(impact: Impact) -> Float[Array, " tracks"]:
     p_dd, p_dz, p_zz = precision_of(impact)
     d0, z0 = impact.d0, impact.z0
     return d0 * (p_dd * d0 + 2 * p_dz * z0) + p_zz * z0**2
-
-
-def _keep(values: Any, one: Float[Array, " tracks"]) -> Any:
-    # The compiler computes a sum of products anew for each of its uses, unless it ends
-    # in something expensive. Divided by one, backwards too, the gradient takes half
-    # the time to run and to compile.
-    return jax.tree.map(lambda x: x / one if eqx.is_array(x) else x, values)
-
-
-def _arctan_ratio(x: Float[Array, " tracks"]) -> Float[Array, " tracks"]:
-    # arctan(x) / x, smooth at zero, without a branch or a library call: after halving
-    # the angle twice the argument is below 0.42 for any x, and mostly below 0.07.
-    factor = jnp.ones_like(x)
-    for _ in range(2):
-        divisor = 1 + jnp.sqrt(1 + x**2)
-        x = x / divisor
-        factor = factor * divisor
-    return 4 * _horner(_ARCTAN, x**2) / factor
-
-
-def _horner(
-    coefficients: tuple[float, ...], x: Float[Array, " tracks"]
-) -> Float[Array, " tracks"]:
-    value = jnp.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        value = value * x + coefficient
-    return value
-
-
-def _apply(upper: tuple[Float[Array, " tracks"], ...], row: tuple) -> tuple:
-    # The symmetric matrix times a vector whose absent elements are None.
-    place = {pair: k for k, pair in enumerate(_PAIRS)}
-    return tuple(
-        _dot(row, tuple(upper[place[min(a, b), max(a, b)]] for b in range(5)))
-        for a in range(5)
-    )
-
-
-def _dot(left: tuple, right: tuple) -> Array:
-    products = [a * b for a, b in zip(left, right, strict=True) if a is not None]
-    total = products[0]
-    for product in products[1:]:
-        total = total + product
-    return total

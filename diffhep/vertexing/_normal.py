@@ -142,9 +142,7 @@ def symmetric(upper: Float[Array, "vertices 6"]) -> Float[Array, "vertices 3 3"]
     Returns:
         The matrices.
     """
-    return jnp.stack(
-        [jnp.stack([upper[:, k] for k in r], axis=1) for r in _ROWS], axis=1
-    )
+    return upper[:, jnp.asarray(_ROWS)]
 
 
 def matvec3(

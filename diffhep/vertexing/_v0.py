@@ -13,6 +13,7 @@ from ._impact import (
     TrackState,
     chi2_of,
     impact_at,
+    select_tracks,
     track_state,
     with_vertex_covariance,
 )
@@ -212,7 +213,7 @@ def _choose(
 def _momentum(
     state: TrackState, slot: Int[Array, " pairs"], point: Float[Array, "pairs 3"]
 ) -> Float[Array, "pairs 3"]:
-    track = jax.tree.map(lambda x: x[slot], state)
+    track = select_tracks(state, slot)
     impact = impact_at(track, point.T)
     # In a field of zero nothing is known of the momentum: it counts as none.
     size = jnp.abs(track.slope) / jnp.maximum(jnp.abs(track.omega), _STRAIGHT)

@@ -93,3 +93,40 @@ def test_float32_is_good_to_a_micrometre():
     np.testing.assert_allclose(impact.d0, value[:, 0], atol=1e-3)
     # Lengths of 100 mm have seven digits.
     np.testing.assert_allclose(impact.z0, value[:, 1], atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 10.0, 200.0])
+def test_derivatives_to_any_order_are_those_of_the_helix(size):
+    # The fit differentiates impact parameters and their covariance by rules of its
+    # own; automatic differentiation of the helix knows nothing of them.
+    parameters, covariance = _tracks()
+    point = size * jnp.asarray([1.2, -0.8, 0.7])
+
+    def by_rules(parameters, root, point):
+        covariance = root @ root.swapaxes(1, 2)
+        state = track_state(parameters, covariance, jnp.ones(TRACKS, bool), FIELD)
+        impact = impact_at(state, point[:, None])
+        spread = (impact.variance_d0, impact.covariance, impact.variance_z0)
+        return _number(impact.d0, impact.z0, *spread)
+
+    def by_helix(parameters, root, point):
+        covariance = root @ root.swapaxes(1, 2)
+        value, spread, _ = _by_differentiation(parameters, covariance, point)
+        elements = spread[:, 0, 0], spread[:, 0, 1], spread[:, 1, 1]
+        return _number(value[:, 0], value[:, 1], *elements)
+
+    given = parameters, jnp.linalg.cholesky(covariance), point
+    for first, other in zip(
+        *(jax.grad(f, (0, 1, 2))(*given) for f in (by_rules, by_helix)), strict=True
+    ):
+        scale = jnp.max(jnp.abs(other))
+        np.testing.assert_allclose(first / scale, other / scale, atol=1e-11)
+    second = [jax.hessian(f, 2)(*given) for f in (by_rules, by_helix)]
+    np.testing.assert_allclose(*second, rtol=1e-8, atol=1e-8)
+
+
+def _number(d0, z0, variance_d0, mixed, variance_z0):
+    # Every element with a weight of its own.
+    shares = jnp.cos(jnp.arange(5.0 * TRACKS)).reshape(5, TRACKS)
+    terms = jnp.stack([d0, z0, variance_d0, mixed, variance_z0])
+    return jnp.sum(shares * jnp.tanh(terms / 50))
