@@ -5,6 +5,15 @@ from ._constituents import (
     MeasureMissingMomentum as MeasureMissingMomentum,
     track_momentum as track_momentum,
 )
+from ._correlations import (
+    EnergyCorrelations as EnergyCorrelations,
+    energy_correlations as energy_correlations,
+)
+from ._declustering import (
+    Splittings as Splittings,
+    separation as separation,
+    splittings_of as splittings_of,
+)
 from ._engine import (
     AbstractEngine as AbstractEngine,
     AbstractHostEngine as AbstractHostEngine,
@@ -14,10 +23,29 @@ from ._engine import (
     cluster as cluster,
 )
 from ._enumerate import enumerate_histories as enumerate_histories
+from ._exclusive import (
+    exclusive_jets as exclusive_jets,
+    exclusive_steps as exclusive_steps,
+    step_distances as step_distances,
+)
+from ._grooming import (
+    GroomedJet as GroomedJet,
+    SoftDropJet as SoftDropJet,
+    soft_drop as soft_drop,
+    trim as trim,
+)
 from ._jets import jets_from_history as jets_from_history
+from ._lund import LundPlane as LundPlane, lund_plane as lund_plane
+from ._qjets import (
+    Qjet as Qjet,
+    mass_volatility as mass_volatility,
+    prune as prune,
+    sample_qjet as sample_qjet,
+)
 from ._replay import history_log_prob as history_log_prob
 from ._search import (
     HistoryScore as HistoryScore,
     sample_history as sample_history,
 )
 from ._stage import ClusterJets as ClusterJets
+from ._subjettiness import kt_axes as kt_axes, n_subjettiness as n_subjettiness

@@ -10,16 +10,21 @@ from jaxtyping import Array, Float
 from ..numerics import wrap_angle
 
 
+# The rapidity of a particle along the beam, to which |pz| in GeV is added.
+_FAR_FORWARD = 1e5
+
+
 def coordinates_of(
     momentum: Float[Array, "4 *shape"], power: Float[Array, "*#shape"]
 ) -> Float[Array, "3 *shape"]:
     """The coordinates in which distances are measured.
 
     The rapidity is fastjet's: the mass is taken as zero where rounding (or smearing)
-    makes its square negative.
+    makes its square negative, and particles along the beam are far away, each at a
+    place of its own.
 
     Args:
-        momentum: Four-momenta (px, py, pz, E), in GeV, of non-zero transverse momentum.
+        momentum: Four-momenta (px, py, pz, E), in GeV.
         power: The power p: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
 
     Returns:
@@ -28,10 +33,32 @@ def coordinates_of(
     px, py, pz, energy = momentum
     pt2 = px**2 + py**2
     mass2 = jnp.maximum((energy + pz) * (energy - pz) - pt2, 0.0)
-    size = jnp.log(energy + jnp.abs(pz)) - jnp.log(pt2 + mass2) / 2
+    # Along the beam neither logarithm nor azimuth has a derivative.
+    flat, light = pt2 <= 0, pt2 + mass2 <= 0
+    mt2 = jnp.where(light, 1.0, pt2 + mass2)
+    size = jnp.log(jnp.where(light, 1.0, energy + jnp.abs(pz))) - jnp.log(mt2) / 2
+    size = jnp.where(light, _FAR_FORWARD + jnp.abs(pz), size)
     rapidity = jnp.where(pz < 0, -size, size)
-    weight = jnp.exp(power * jnp.log(pt2))
-    return jnp.stack([rapidity, jnp.arctan2(py, px), weight])
+    azimuth = jnp.arctan2(py, jnp.where(flat, 1.0, px))
+    tiny = jnp.finfo(pt2.dtype).tiny
+    weight = jnp.exp(power * jnp.log(jnp.where(flat, tiny, pt2)))
+    # No distance may exceed what stands for none at all.
+    most = largest_distance(pt2) / (10 * _FAR_FORWARD**2)
+    return jnp.stack([rapidity, azimuth, jnp.minimum(weight, most)])
+
+
+def largest_distance(like: Float[Array, "..."]) -> Float[Array, ""]:
+    """A distance beyond all others.
+
+    Finite, so that a probability of zero times it is zero and not NaN.
+
+    Args:
+        like: An array of the wanted precision.
+
+    Returns:
+        The distance.
+    """
+    return jnp.asarray(jnp.finfo(like.dtype).max, like.dtype) ** 0.75
 
 
 def pair_distance(

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ._distance import pair_distance
-from ._lanes import Lanes, at, far, first, lowest, slot_numbers, total
+from ._distance import largest_distance, pair_distance
+from ._lanes import Lanes, at, first, lowest, slot_numbers, total
 from ._matrices import Matrices, fill_factors, least_by_slot
 from ._tiles import SIDE, read_row
 
@@ -63,7 +63,7 @@ def nearest(
     # Computed again: a look into the matrix would hinder the compiler from changing it
     # in place.
     row = pair_distance(at(state.jet, one)[:, None], state.jet)
-    row = jnp.where(state.alive, row, far(row))
+    row = jnp.where(state.alive, row, largest_distance(row))
     row = jnp.where(slot_numbers(row) == one[None], beam, row)
     two = first(row == lowest(row)[None])
     return _choice(one, two, distance)

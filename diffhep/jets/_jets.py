@@ -38,7 +38,7 @@ def jets_from_history(
     number = jnp.arange(slots, dtype=history.keep.dtype)
     momentum = sanitise(momentum, mask)
     # The hardest jets and who is in them: integers, so there is no gradient to drop.
-    holder = _jet_of_each(history, mask)
+    holder = jet_of_each(history, mask)
     inside = (holder[None] == number[:, None]) & mask[None]
     transverse = stop_gradient(momentum[:, :2]).T
     sums = jnp.sum(jnp.where(inside[None], transverse[:, None], 0.0), axis=2)
@@ -57,10 +57,19 @@ def jets_from_history(
     return Jets(total, member, weight, alive), overflow
 
 
-def _jet_of_each(
+def jet_of_each(
     history: MergeHistory, mask: Bool[Array, " constituents"]
 ) -> Int[Array, " constituents"]:
-    # The last slot that each constituent was in: it names the jet.
+    """The last slot that each constituent was in: it names the jet.
+
+    Args:
+        history: Which pseudojets merged.
+        mask: Which slots hold a constituent.
+
+    Returns:
+        The slots; those of dead constituents mean nothing.
+    """
+
     def step(
         holder: Int[Array, " constituents"], merge: tuple[Array, Array]
     ) -> tuple[Int[Array, " constituents"], None]:

@@ -136,14 +136,6 @@ def slot_numbers(like: Array) -> Int[Array, "slots 1"]:
     return jnp.arange(like.shape[0], dtype=jnp.int32)[:, None]
 
 
-def far(like: Float[Array, "..."]) -> Float[Array, ""]:
-    """A distance beyond all others.
-
-    Finite, so that a probability of zero times it is zero and not NaN.
-    """
-    return jnp.asarray(jnp.finfo(like.dtype).max, like.dtype) ** 0.75
-
-
 def total(values: Float[Array, "*rest slots lanes"]) -> Float[Array, "*rest lanes"]:
     """The sum over slots."""
     return jnp.sum(functools.reduce(jnp.add, _by_block(values)), axis=-2)

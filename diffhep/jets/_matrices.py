@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ._distance import pair_distance
-from ._lanes import Lanes, far
+from ._distance import largest_distance, pair_distance
+from ._lanes import Lanes
 from ._tiles import (
     SIDE,
     number_of_tiles,
@@ -25,7 +25,7 @@ class Matrices(eqx.Module):
     """Symmetric matrices over slots, in tiles."""
 
     distance: Float[Array, "places lanes"]
-    """Distances; `far` where there is no pair."""
+    """Distances; `largest_distance` where there is no pair."""
     factor: Float[Array, "factors lanes"]
     """Unnormalised probability of each pair in this step."""
     share: Float[Array, "factors lanes"]
@@ -70,7 +70,7 @@ def rearrange(
         greedy: Whether the derivatives are left alone.
 
     Returns:
-        The matrices after, with a distance of `far` where there is no pair.
+        The matrices after, with `largest_distance` where there is no pair.
     """
 
     def fill(
@@ -85,7 +85,9 @@ def rearrange(
         below = number[:, None] + row * SIDE > number[None] + column * SIDE
         valid = alive & below[:, :, None]
         new = pair_distance(one, two)
-        distance = write_tile(distance, tile, jnp.where(valid, new, far(new)))
+        distance = write_tile(
+            distance, tile, jnp.where(valid, new, largest_distance(new))
+        )
         if not greedy:
             place = places_of(
                 read_block(origin, row)[:, None], read_block(origin, column)[None]

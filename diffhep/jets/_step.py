@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ._derivative import add_step
-from ._distance import beam_distance, coordinates_of, pair_distance
+from ._distance import beam_distance, coordinates_of, largest_distance, pair_distance
 from ._draw import Choice, draw, nearest
 from ._lanes import (
     Lanes,
     Record,
     Settings,
     at,
-    far,
     living_first,
     put,
     slot_numbers,
@@ -72,7 +71,7 @@ def search(
 
 def _beam(state: Lanes, settings: Settings) -> Float[Array, "slots lanes"]:
     beam = beam_distance(state.jet, settings.radius[None])
-    return jnp.where(state.alive, beam, far(beam))
+    return jnp.where(state.alive, beam, largest_distance(beam))
 
 
 def _greedy_step(
@@ -137,9 +136,9 @@ def _merge(
     alive = put(state.alive, take, jnp.zeros_like(active))
     others = alive & pair[None] & (slot_numbers(alive) != keep[None])
     fresh = pair_distance(new[:, None], jet)
-    fresh = jnp.where(others, fresh, far(fresh))
+    fresh = jnp.where(others, fresh, largest_distance(fresh))
     distance = write_row(matrices.distance, keep, fresh)
-    distance = write_row(distance, take, jnp.full_like(fresh, far(fresh)))
+    distance = write_row(distance, take, jnp.full_like(fresh, largest_distance(fresh)))
     merged = Lanes(
         name=state.name,
         alive=alive,
