@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 from ..numerics import wrap_angle
 
 
+# In one array or in three.
+Coordinates = Array | tuple[Array, ...]
+
 # The rapidity of a particle along the beam, to which |pz| in GeV is added.
 _FAR_FORWARD = 1e5
 
@@ -76,9 +79,21 @@ def pair_distance(
     Returns:
         Their distances, in GeV^2p.
     """
-    rapidity = first[0] - second[0]
+    return jnp.minimum(first[2], second[2]) * plane_distance2(first, second)
+
+
+def plane_distance2(first: Coordinates, second: Coordinates) -> Float[Array, "..."]:
+    """The squared distance in the plane of rapidity and azimuth.
+
+    Args:
+        first: Coordinates of pseudojets.
+        second: Coordinates of others.
+
+    Returns:
+        Their distances, squared.
+    """
     azimuth = wrap_angle(first[1] - second[1])
-    return jnp.minimum(first[2], second[2]) * (rapidity**2 + azimuth**2)
+    return (first[0] - second[0]) ** 2 + azimuth**2
 
 
 def beam_distance(

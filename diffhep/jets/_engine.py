@@ -19,11 +19,12 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 from ..event import MergeHistory
-from ._search import alive_momentum, greedy_history
+from ._greedy import greedy_history
+from ._search import alive_momentum
 
 
 # Parts that each thread is given: the last one is not waited for too long.
-_PARTS = 4
+_PARTS = 8
 
 
 class AbstractEngine(eqx.Module):
@@ -146,10 +147,17 @@ class CompiledEngine(AbstractHostEngine):
             edges = np.linspace(0, len(mask), threads * _PARTS + 1).astype(int)
             parts = [slice(*edge) for edge in itertools.pairwise(edges)]
 
-            def run(part):
-                return cluster_events(*(array[part] for array in arrays))
+            # Each thread takes the next part until there is none; this one, too.
+            rest = iter(parts)
 
-            list(_threads(threads).map(run, parts))
+            def work():
+                for part in rest:
+                    cluster_events(*(array[part] for array in arrays))
+
+            others = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
+            work()
+            for other in others:
+                other.result()
         return history[..., 0], history[..., 1]
 
 

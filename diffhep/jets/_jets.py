@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
@@ -37,20 +39,19 @@ def jets_from_history(
     slots = mask.shape[0]
     number = jnp.arange(slots, dtype=history.keep.dtype)
     momentum = sanitise(momentum, mask)
-    # The hardest jets and who is in them: integers, so there is no gradient to drop.
     holder = jet_of_each(history, mask)
-    inside = (holder[None] == number[:, None]) & mask[None]
-    transverse = stop_gradient(momentum[:, :2]).T
-    sums = jnp.sum(jnp.where(inside[None], transverse[:, None], 0.0), axis=2)
+    sums = jnp.zeros_like(momentum).at[holder].add(momentum)
     exists = mask & (holder == number)
-    pt = jnp.where(exists, safe_norm(sums.T), -1.0)
+    # Which ones are the hardest is an integer: there is no gradient to drop.
+    pt = jnp.where(exists, safe_norm(stop_gradient(sums)[:, :2]), -1.0)
     hardest, place = jax.lax.top_k(pt, min(num_jets, slots))
     missing = (0, num_jets - place.shape[0])
     alive = jnp.pad(hardest >= 0, missing)
     member = jnp.pad(place.astype(number.dtype), missing)[:, None] == holder[None]
     member &= mask[None] & alive[:, None]
 
-    total = jnp.sum(jnp.where(member[:, :, None], momentum[None], 0.0), axis=1)
+    total = jnp.pad(sums[place], (missing, (0, 0)))
+    total = jnp.where(alive[:, None], total, 0.0)
     weight = smooth_step((safe_norm(total[:, :2]) - threshold) / width)
     weight = jnp.where(alive, weight, 0.0)
     overflow = jnp.sum(pt > threshold, dtype=number.dtype) > num_jets
@@ -69,13 +70,10 @@ def jet_of_each(
     Returns:
         The slots; those of dead constituents mean nothing.
     """
-
-    def step(
-        holder: Int[Array, " constituents"], merge: tuple[Array, Array]
-    ) -> tuple[Int[Array, " constituents"], None]:
-        keep, take = merge
-        return jnp.where(holder == take, keep, holder), None
-
-    start = jnp.arange(mask.shape[0], dtype=history.keep.dtype)
-    merges = (history.keep, history.take)
-    return jax.lax.scan(step, start, merges, unroll=8)[0]
+    slots = jnp.arange(mask.shape[0], dtype=history.keep.dtype)
+    # Where each slot went, if anywhere; then twice as far in each round.
+    gone = jnp.where(history.take >= 0, history.take, mask.shape[0])
+    holder = slots.at[gone].set(history.keep, mode="drop")
+    for _ in range(math.ceil(math.log2(max(mask.shape[0], 2)))):
+        holder = holder[holder]
+    return holder

@@ -26,21 +26,20 @@ class Matrices(eqx.Module):
 
     distance: Float[Array, "places lanes"]
     """Distances; `largest_distance` where there is no pair."""
-    factor: Float[Array, "factors lanes"]
+    factor: Float[Array, "places lanes"]
     """Unnormalised probability of each pair in this step."""
-    share: Float[Array, "factors lanes"]
+    share: Float[Array, "places lanes"]
     """The derivative of the log-probability to `distance`, as far as it has not been
     handed on to the pseudojets."""
     stale: Bool[Array, "slots lanes"]
     """Slots whose share has been handed on, and counts as zero."""
 
 
-def no_matrices(state: Lanes, *, greedy: bool) -> Matrices:
+def no_matrices(state: Lanes) -> Matrices:
     """Matrices with nothing in them yet.
 
     Args:
         state: The pseudojets.
-        greedy: Whether probabilities and their derivatives are left alone.
 
     Returns:
         The matrices.
@@ -48,8 +47,7 @@ def no_matrices(state: Lanes, *, greedy: bool) -> Matrices:
     slots, lanes = state.alive.shape
     places = number_of_tiles(slots // SIDE) * SIDE * SIDE
     zeros = jnp.zeros((places, lanes), state.momentum.dtype)
-    unused = zeros[:0] if greedy else zeros
-    return Matrices(zeros, unused, unused, jnp.zeros_like(state.alive))
+    return Matrices(zeros, zeros, zeros, jnp.zeros_like(state.alive))
 
 
 def rearrange(
@@ -58,7 +56,6 @@ def rearrange(
     origin: Int[Array, "slots lanes"],
     *,
     blocks: _Index,
-    greedy: bool,
 ) -> Matrices:
     """The matrices for slots that have moved.
 
@@ -67,7 +64,6 @@ def rearrange(
         state: The pseudojets after.
         origin: Where each slot comes from.
         blocks: How many blocks of slots hold living ones.
-        greedy: Whether the derivatives are left alone.
 
     Returns:
         The matrices after, with `largest_distance` where there is no pair.
@@ -88,16 +84,15 @@ def rearrange(
         distance = write_tile(
             distance, tile, jnp.where(valid, new, largest_distance(new))
         )
-        if not greedy:
-            place = places_of(
-                read_block(origin, row)[:, None], read_block(origin, column)[None]
-            )
-            place = jnp.reshape(place, (SIDE * SIDE, -1))
-            old = jnp.take_along_axis(matrices.share, place, axis=0, mode="clip")
-            kept = valid & ~(read_block(stale, row)[:, None])
-            kept &= ~(read_block(stale, column)[None])
-            old = jnp.where(kept, jnp.reshape(old, valid.shape), 0.0)
-            share = write_tile(share, tile, old)
+        place = places_of(
+            read_block(origin, row)[:, None], read_block(origin, column)[None]
+        )
+        place = jnp.reshape(place, (SIDE * SIDE, -1))
+        old = jnp.take_along_axis(matrices.share, place, axis=0, mode="clip")
+        kept = valid & ~(read_block(stale, row)[:, None])
+        kept &= ~(read_block(stale, column)[None])
+        old = jnp.where(kept, jnp.reshape(old, valid.shape), 0.0)
+        share = write_tile(share, tile, old)
         return distance, share
 
     stale = jnp.take_along_axis(matrices.stale, origin, axis=0, mode="clip")

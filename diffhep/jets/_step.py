@@ -31,8 +31,6 @@ def search(
     record: Record,
     uniforms: Float[Array, "steps lanes"],
     settings: Settings,
-    *,
-    greedy: bool,
 ) -> Record:
     """Steps until nothing is left to do in any lane.
 
@@ -41,14 +39,11 @@ def search(
         record: An empty record.
         uniforms: One random number in [0, 1) per step.
         settings: The parameters.
-        greedy: Whether to take the least distance, and leave the derivative alone.
 
     Returns:
         The record.
     """
-    one_step = functools.partial(
-        _greedy_step if greedy else _random_step, settings=settings, uniforms=uniforms
-    )
+    one_step = functools.partial(_step, settings=settings, uniforms=uniforms)
 
     def epoch(work: _Work) -> _Work:
         # As few blocks of slots as hold all pseudojets, until one block less will do.
@@ -57,7 +52,7 @@ def search(
         most = jnp.max(state.left)
         blocks = (most + SIDE - 1) // SIDE
         state, origin = living_first(state)
-        matrices = rearrange(matrices, state, origin, blocks=blocks, greedy=greedy)
+        matrices = rearrange(matrices, state, origin, blocks=blocks)
         return jax.lax.fori_loop(
             0,
             most - SIDE * (blocks - 1),
@@ -65,7 +60,7 @@ def search(
             (state, record, matrices),
         )
 
-    work = (state, record, no_matrices(state, greedy=greedy))
+    work = (state, record, no_matrices(state))
     return jax.lax.while_loop(lambda work: jnp.max(work[0].left) > 0, epoch, work)[1]
 
 
@@ -74,21 +69,7 @@ def _beam(state: Lanes, settings: Settings) -> Float[Array, "slots lanes"]:
     return jnp.where(state.alive, beam, largest_distance(beam))
 
 
-def _greedy_step(
-    work: _Work,
-    *,
-    settings: Settings,
-    uniforms: Float[Array, "steps lanes"],
-    blocks: Int[Array, ""],
-) -> _Work:
-    del uniforms
-    state, record, matrices = work
-    choice = nearest(state, matrices, _beam(state, settings), blocks=blocks)
-    merged, matrices = _merge(state, matrices, choice, settings)
-    return merged, _note(record, state, choice), matrices
-
-
-def _random_step(
+def _step(
     work: _Work,
     *,
     settings: Settings,

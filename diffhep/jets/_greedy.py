@@ -1,0 +1,197 @@
+"""Ordinary sequential recombination of many events at once, lanes last.
+
+The least distance of all pairs and beams is that of a pseudojet, its nearest neighbour
+in the plane, and its own weight (Cacciari, Salam, hep-ph/0512210). So each slot keeps
+its nearest neighbour, and an iteration computes one row of distances: of a merged
+pseudojet to all others, or of one whose neighbour is gone, and who looks for another.
+The latter only when it would be next: what is gone only makes distances larger, so that
+the old one is a lower bound until then.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ._blocks import lanes_last
+from ._distance import coordinates_of, largest_distance, plane_distance2
+from ._lanes import at, put, slot_numbers
+
+
+# What stands for a neighbour that is gone.
+_GONE = -1
+_CPU_BLOCK = 64
+
+
+class _State(eqx.Module):
+    """The pseudojets, each in the lowest slot of its constituents."""
+
+    momentum: Float[Array, "4 slots lanes"]
+    jet: tuple[Float[Array, "slots lanes"], ...]
+    """Rapidity, azimuth and weight. In pieces: as one array it would be copied in each
+    iteration."""
+    neighbour: Int[Array, "slots lanes"]
+    """The slot of the nearest neighbour, or `_GONE`."""
+    apart: Float[Array, "slots lanes"]
+    """Squared distance of the neighbour; a lower bound of it if that is gone."""
+    key: Float[Array, "slots lanes"]
+    """Weight times `apart` or the squared radius, whichever is less; beyond all in
+    dead slots."""
+    left: Int[Array, " lanes"]
+    """How many are alive."""
+    keep: Int[Array, "steps lanes"]
+    take: Int[Array, "steps lanes"]
+    step: Int[Array, " lanes"]
+
+
+class _Move(eqx.Module):
+    """What an iteration does in each lane."""
+
+    low: Int[Array, " lanes"]
+    """The slot that looks for a neighbour, or into which two merge."""
+    high: Int[Array, " lanes"]
+    """The other of the two; the same if there is none."""
+    merges: Bool[Array, " lanes"]
+    ends: Bool[Array, " lanes"]
+    """Whether the slot is declared a jet."""
+    active: Bool[Array, " lanes"]
+
+
+def greedy_history(
+    momentum: Float[Array, "constituents 4"],
+    mask: Bool[Array, " constituents"],
+    radius: Float[Array, ""],
+    power: Float[Array, ""],
+) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
+    """The history of ordinary sequential recombination.
+
+    Args:
+        momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
+        mask: Which slots hold a constituent.
+        radius: Jet radius R.
+        power: Power of the transverse momentum.
+
+    Returns:
+        `keep` and `take` of `MergeHistory`.
+    """
+    keep, take = _cluster_lanes(mask, momentum.T, radius, power)
+    return keep, take
+
+
+def _search(
+    mask: Bool[Array, "slots lanes"],
+    momentum: Float[Array, "4 slots lanes"],
+    radius: Float[Array, " lanes"],
+    power: Float[Array, " lanes"],
+) -> tuple[Int[Array, "steps lanes"], Int[Array, "steps lanes"]]:
+    limit = radius**2
+
+    def iterate(state: _State) -> _State:
+        move = _choose(state, limit)
+        return _apply(state, move, limit, power)
+
+    state = jax.lax.while_loop(
+        lambda state: jnp.any(state.left > 0),
+        iterate,
+        _start(mask, momentum, limit, power),
+    )
+    return state.keep, state.take
+
+
+_cluster_lanes = lanes_last(_search, cpu_block=_CPU_BLOCK)
+
+
+def _start(
+    mask: Bool[Array, "slots lanes"],
+    momentum: Float[Array, "4 slots lanes"],
+    limit: Float[Array, " lanes"],
+    power: Float[Array, " lanes"],
+) -> _State:
+    jet = tuple(coordinates_of(momentum, power[None]))
+    most = largest_distance(momentum)
+    number = slot_numbers(mask)
+
+    def compare(slot: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        apart, neighbour = best
+        row = plane_distance2(tuple(x[slot][None] for x in jet), jet)
+        row = jnp.where(mask[slot][None] & (number != slot), row, most)
+        nearer = row < apart
+        return jnp.where(nearer, row, apart), jnp.where(nearer, slot, neighbour)
+
+    slots = mask.shape[0]
+    apart = jnp.full(mask.shape, most)
+    neighbour = jnp.zeros(mask.shape, jnp.int32)
+    apart, neighbour = jax.lax.fori_loop(0, slots, compare, (apart, neighbour))
+    left = jnp.sum(mask, axis=0, dtype=jnp.int32)
+    return _State(
+        momentum=momentum,
+        jet=jet,
+        neighbour=neighbour,
+        apart=apart,
+        key=jnp.where(mask, jet[2] * jnp.minimum(apart, limit[None]), most),
+        left=left,
+        keep=jnp.zeros(mask.shape, jnp.int32),
+        take=jnp.full(mask.shape, -2, jnp.int32),
+        step=jnp.zeros_like(left),
+    )
+
+
+def _choose(state: _State, limit: Float[Array, " lanes"]) -> _Move:
+    slot = _first_lowest(state.key)
+    neighbour = at(state.neighbour, slot)
+    active = state.left > 0
+    known = active & (neighbour != _GONE)
+    ends = known & (at(state.apart, slot) >= limit)
+    merges = known & ~ends
+    other = jnp.where(merges, neighbour, slot)
+    return _Move(
+        jnp.minimum(slot, other), jnp.maximum(slot, other), merges, ends, active
+    )
+
+
+def _apply(
+    state: _State,
+    move: _Move,
+    limit: Float[Array, " lanes"],
+    power: Float[Array, " lanes"],
+) -> _State:
+    most = largest_distance(state.apart)
+    number = slot_numbers(state.key)
+    done = move.merges | move.ends
+    momentum = at(state.momentum, move.low)
+    momentum += jnp.where(move.merges[None], at(state.momentum, move.high), 0.0)
+    new = coordinates_of(momentum, power)
+    here = (number == move.low[None]) & move.active[None]
+    pieces = zip(new, state.jet, strict=True)
+    jet = tuple(jnp.where(here, one[None], other) for one, other in pieces)
+    dead = (state.key >= most) | ((number == move.high[None]) & done[None])
+    row = plane_distance2(tuple(new[:, None]), jet)
+    row = jnp.where(dead | here, most, row)
+    # Whoever is nearer to the new one than to any other; and whose neighbour is gone.
+    nearer = (row < state.apart) & move.merges[None]
+    orphan = (state.neighbour == move.low[None]) | (state.neighbour == move.high[None])
+    neighbour = jnp.where(orphan & done[None], _GONE, state.neighbour)
+    neighbour = jnp.where(nearer, move.low[None], neighbour)
+    neighbour = jnp.where(here, _first_lowest(row)[None], neighbour)
+    apart = jnp.where(nearer, row, state.apart)
+    apart = jnp.where(here, jnp.min(row, axis=0)[None], apart)
+    step = jnp.where(done, state.step, state.keep.shape[0])
+    count = done.astype(jnp.int32)
+    return _State(
+        momentum=put(state.momentum, move.low, momentum),
+        jet=jet,
+        neighbour=neighbour,
+        apart=apart,
+        key=jnp.where(dead, most, jet[2] * jnp.minimum(apart, limit[None])),
+        left=state.left - count,
+        keep=put(state.keep, step, move.low),
+        take=put(state.take, step, jnp.where(move.merges, move.high, -1)),
+        step=state.step + count,
+    )
+
+
+def _first_lowest(values: Float[Array, "slots lanes"]) -> Int[Array, " lanes"]:
+    # Two passes over contiguous lanes: faster than an argmin, which is one over pairs.
+    number = slot_numbers(values)
+    last = values.shape[0] - 1
+    return jnp.min(jnp.where(values == jnp.min(values, axis=0)[None], number, last), 0)
