@@ -1,5 +1,11 @@
 """Jets: generalised-kt clustering, deterministic and probabilistic."""
 
+from ._candidates import (
+    AbstractCandidates as AbstractCandidates,
+    AllPairs as AllPairs,
+    NearestNeighbours as NearestNeighbours,
+    NearestOnly as NearestOnly,
+)
 from ._constituents import (
     CollectConstituents as CollectConstituents,
     MeasureMissingMomentum as MeasureMissingMomentum,
@@ -41,6 +47,12 @@ from ._qjets import (
     mass_volatility as mass_volatility,
     prune as prune,
     sample_qjet as sample_qjet,
+)
+from ._radius import (
+    AbstractRadius as AbstractRadius,
+    ConstantRadius as ConstantRadius,
+    RadiusInPt as RadiusInPt,
+    RadiusInRapidity as RadiusInRapidity,
 )
 from ._replay import history_log_prob as history_log_prob
 from ._search import (

@@ -148,31 +148,38 @@ def _to_momentum(
     return to_momentum, to_power[0]
 
 
-def to_constituents(record: Record, slots: int) -> Float[Array, "4 slots lanes"]:
+def to_constituents(
+    keep: Int[Array, "steps lanes"],
+    take: Int[Array, "steps lanes"],
+    ended: Float[Array, "steps 4 2 lanes"],
+) -> Float[Array, "4 steps lanes"]:
     """The derivative of the log-probability to the constituents' momenta.
 
     The derivative to a sum is that to each of its terms: down the tree from the jets.
 
     Args:
-        record: A complete record.
-        slots: Number of constituents.
+        keep: As in `MergeHistory`.
+        take: As in `MergeHistory`.
+        ended: The derivative to the momenta of the two pseudojets that end in a step,
+            in 1/GeV.
 
     Returns:
         The derivative, in 1/GeV.
     """
-    steps, lanes = record.keep.shape
+    slots, lanes = keep.shape
+    rows = (keep, take, ended)
 
     def back(
         step: Int[Array, ""], gradient: Float[Array, "4 slots lanes"]
     ) -> Float[Array, "4 slots lanes"]:
         keep, take, ended = (
-            jax.lax.dynamic_index_in_dim(x, steps - 1 - step, keepdims=False)
-            for x in (record.keep, record.take, record.momentum)
+            jax.lax.dynamic_index_in_dim(x, slots - 1 - step, keepdims=False)
+            for x in rows
         )
         merged = at(gradient, keep)
         gradient = put(gradient, jnp.where(take < 0, slots, take), merged + ended[:, 1])
         # What ends in a jet has nothing above it, and `merged` is still zero.
         return put(gradient, jnp.where(take < -1, slots, keep), merged + ended[:, 0])
 
-    zero = jnp.zeros((4, slots, lanes), record.momentum.dtype)
-    return jax.lax.fori_loop(0, steps, back, zero)
+    zero = jnp.zeros((4, slots, lanes), ended.dtype)
+    return jax.lax.fori_loop(0, slots, back, zero)

@@ -64,9 +64,7 @@ def largest_distance(like: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.asarray(jnp.finfo(like.dtype).max, like.dtype) ** 0.75
 
 
-def pair_distance(
-    first: Float[Array, "3 *#shape"], second: Float[Array, "3 *#shape"]
-) -> Float[Array, "*shape"]:
+def pair_distance(first: Coordinates, second: Coordinates) -> Float[Array, "..."]:
     r"""The distance of two pseudojets, times $R^2$.
 
     $D_{ij} = \min(w_i, w_j)\,(\Delta y^2 + \Delta\phi^2)$ (Cacciari, Salam, Soyez,

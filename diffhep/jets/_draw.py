@@ -115,9 +115,9 @@ def draw(
     weight = weight / 2 + beam_factor
     beam_moment = total(beam_factor * beam)
     norm = total(weight)
-    one, rest = _locate(weight, uniform * norm)
+    one, rest = locate(weight, uniform * norm)
     row = read_row(matrices.factor, one, 2 * beam_factor) / 2
-    two, _ = _locate(row, rest)
+    two, _ = locate(row, rest)
     distance = pair_distance(at(state.jet, one), at(state.jet, two))
     distance = jnp.where(one == two, at(beam, one), distance)
     drawn = Draw(
@@ -132,7 +132,7 @@ def draw(
     return drawn, matrices
 
 
-def _locate(
+def locate(
     weight: Float[Array, "slots lanes"], target: Float[Array, " lanes"]
 ) -> tuple[Int[Array, " lanes"], Float[Array, " lanes"]]:
     # Inverse of the cumulative distribution over slots: the slot in which the target

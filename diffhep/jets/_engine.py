@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..event import MergeHistory
 from ._greedy import greedy_history
+from ._radius import AbstractRadius, ConstantRadius, as_radius
 from ._search import alive_momentum
 
 
@@ -35,7 +36,7 @@ class AbstractEngine(eqx.Module):
         self,
         momentum: Float[Array, "constituents 4"],
         mask: Bool[Array, " constituents"],
-        radius: Float[Array, ""],
+        radius: AbstractRadius,
         power: Float[Array, ""],
     ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
         """The history of one event; `vmap` for several.
@@ -43,7 +44,7 @@ class AbstractEngine(eqx.Module):
         Args:
             momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
             mask: Which slots hold a constituent.
-            radius: Jet radius R.
+            radius: Jet radius R; not every engine knows other than constant ones.
             power: Power p of the transverse momentum.
 
         Returns:
@@ -58,7 +59,7 @@ class JaxEngine(AbstractEngine):
         self,
         momentum: Float[Array, "constituents 4"],
         mask: Bool[Array, " constituents"],
-        radius: Float[Array, ""],
+        radius: AbstractRadius,
         power: Float[Array, ""],
     ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
         """The history of one event; `vmap` for several."""
@@ -82,17 +83,22 @@ class AbstractHostEngine(AbstractEngine):
         self,
         momentum: Float[Array, "constituents 4"],
         mask: Bool[Array, " constituents"],
-        radius: Float[Array, ""],
+        radius: AbstractRadius,
         power: Float[Array, ""],
     ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
         """The history of one event; `vmap` for several."""
+        if not isinstance(radius, ConstantRadius):
+            raise ValueError(
+                f"`{type(self).__name__}` takes a number as radius, but got a "
+                f"`{type(radius).__name__}`; use `JaxEngine`."
+            )
         steps = jax.ShapeDtypeStruct(mask.shape, np.int32)
         return jax.pure_callback(
             self._flat,
             (steps, steps),
             momentum,
             mask,
-            radius,
+            radius.value,
             power,
             vmap_method="broadcast_all",
         )
@@ -191,7 +197,7 @@ def cluster(
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
     *,
-    radius: Float[Array, ""],
+    radius: Float[Array, ""] | AbstractRadius,
     power: Float[Array, ""],
     engine: AbstractEngine | None = None,
 ) -> MergeHistory:
@@ -202,7 +208,7 @@ def cluster(
     Args:
         momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
         mask: Which slots hold a constituent.
-        radius: Jet radius R.
+        radius: Jet radius R, or a function for it.
         power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
         engine: How it is found; by `JaxEngine` unless given.
 
@@ -211,7 +217,8 @@ def cluster(
     """
     engine = JaxEngine() if engine is None else engine
     # Integers come out: there is no gradient to drop.
-    inputs = stop_gradient((alive_momentum(momentum, mask), mask, radius, power))
+    reach = as_radius(radius)
+    inputs = stop_gradient((alive_momentum(momentum, mask), mask, reach, power))
     return MergeHistory(*engine(*inputs))
 
 

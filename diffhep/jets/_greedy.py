@@ -8,6 +8,10 @@ The latter only when it would be next: what is gone only makes distances larger,
 the old one is a lower bound until then.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,11 +20,15 @@ from jaxtyping import Array, Bool, Float, Int
 from ._blocks import lanes_last
 from ._distance import coordinates_of, largest_distance, plane_distance2
 from ._lanes import at, put, slot_numbers
+from ._neighbour_state import first_lowest
+from ._radius import AbstractRadius, ConstantRadius, radii
 
 
 # What stands for a neighbour that is gone.
 _GONE = -1
 _CPU_BLOCK = 64
+
+_Limit = Callable[[tuple[Array, ...]], Array]
 
 
 class _State(eqx.Module):
@@ -28,8 +36,8 @@ class _State(eqx.Module):
 
     momentum: Float[Array, "4 slots lanes"]
     jet: tuple[Float[Array, "slots lanes"], ...]
-    """Rapidity, azimuth and weight. In pieces: as one array it would be copied in each
-    iteration."""
+    """Rapidity, azimuth, weight, and unless it is constant the squared radius. In
+    pieces: as one array it would be copied in each iteration."""
     neighbour: Int[Array, "slots lanes"]
     """The slot of the nearest neighbour, or `_GONE`."""
     apart: Float[Array, "slots lanes"]
@@ -60,7 +68,7 @@ class _Move(eqx.Module):
 def greedy_history(
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
-    radius: Float[Array, ""],
+    radius: AbstractRadius,
     power: Float[Array, ""],
 ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
     """The history of ordinary sequential recombination.
@@ -74,40 +82,57 @@ def greedy_history(
     Returns:
         `keep` and `take` of `MergeHistory`.
     """
-    keep, take = _cluster_lanes(mask, momentum.T, radius, power)
+    leaves, structure = jax.tree.flatten(radius)
+    keep, take = _cluster_lanes(structure)(mask, momentum.T, power, *leaves)
     return keep, take
+
+
+@functools.cache
+def _cluster_lanes(structure: Any) -> Callable[..., tuple[Array, ...]]:
+    # One per kind of radius: `custom_vmap` knows arrays, not functions.
+    def search(mask: Array, momentum: Array, power: Array, *leaves: Array) -> Any:
+        return _search(mask, momentum, power, jax.tree.unflatten(structure, leaves))
+
+    return lanes_last(search, cpu_block=_CPU_BLOCK)
 
 
 def _search(
     mask: Bool[Array, "slots lanes"],
     momentum: Float[Array, "4 slots lanes"],
-    radius: Float[Array, " lanes"],
     power: Float[Array, " lanes"],
+    radius: AbstractRadius,
 ) -> tuple[Int[Array, "steps lanes"], Int[Array, "steps lanes"]]:
-    limit = radius**2
+    # A constant one need not be carried along.
+    fixed = radius.value[None] ** 2 if isinstance(radius, ConstantRadius) else None
+
+    def jet_of(momentum: Array) -> tuple[Array, ...]:
+        lead = (1,) * (momentum.ndim - 2)
+        jet = tuple(coordinates_of(momentum, jnp.reshape(power, (*lead, -1))))
+        if fixed is not None:
+            return jet
+        return (*jet, radii(radius, momentum, jet[0]) ** 2)
+
+    def limit_of(jet: tuple[Array, ...]) -> Array:
+        return jet[3] if fixed is None else fixed
 
     def iterate(state: _State) -> _State:
-        move = _choose(state, limit)
-        return _apply(state, move, limit, power)
+        move = _choose(state, limit_of(state.jet))
+        return _apply(state, move, jet_of, limit_of)
 
     state = jax.lax.while_loop(
         lambda state: jnp.any(state.left > 0),
         iterate,
-        _start(mask, momentum, limit, power),
+        _start(mask, momentum, jet_of(momentum), limit_of),
     )
     return state.keep, state.take
-
-
-_cluster_lanes = lanes_last(_search, cpu_block=_CPU_BLOCK)
 
 
 def _start(
     mask: Bool[Array, "slots lanes"],
     momentum: Float[Array, "4 slots lanes"],
-    limit: Float[Array, " lanes"],
-    power: Float[Array, " lanes"],
+    jet: tuple[Array, ...],
+    limit_of: _Limit,
 ) -> _State:
-    jet = tuple(coordinates_of(momentum, power[None]))
     most = largest_distance(momentum)
     number = slot_numbers(mask)
 
@@ -128,7 +153,7 @@ def _start(
         jet=jet,
         neighbour=neighbour,
         apart=apart,
-        key=jnp.where(mask, jet[2] * jnp.minimum(apart, limit[None]), most),
+        key=jnp.where(mask, jet[2] * jnp.minimum(apart, limit_of(jet)), most),
         left=left,
         keep=jnp.zeros(mask.shape, jnp.int32),
         take=jnp.full(mask.shape, -2, jnp.int32),
@@ -136,12 +161,13 @@ def _start(
     )
 
 
-def _choose(state: _State, limit: Float[Array, " lanes"]) -> _Move:
-    slot = _first_lowest(state.key)
+def _choose(state: _State, limit: Float[Array, "#slots lanes"]) -> _Move:
+    slot = first_lowest(state.key)
     neighbour = at(state.neighbour, slot)
+    bound = limit[0] if limit.shape[0] == 1 else at(limit, slot)
     active = state.left > 0
     known = active & (neighbour != _GONE)
-    ends = known & (at(state.apart, slot) >= limit)
+    ends = known & (at(state.apart, slot) >= bound)
     merges = known & ~ends
     other = jnp.where(merges, neighbour, slot)
     return _Move(
@@ -152,27 +178,27 @@ def _choose(state: _State, limit: Float[Array, " lanes"]) -> _Move:
 def _apply(
     state: _State,
     move: _Move,
-    limit: Float[Array, " lanes"],
-    power: Float[Array, " lanes"],
+    jet_of: Callable[[Array], tuple[Array, ...]],
+    limit_of: _Limit,
 ) -> _State:
     most = largest_distance(state.apart)
     number = slot_numbers(state.key)
     done = move.merges | move.ends
     momentum = at(state.momentum, move.low)
     momentum += jnp.where(move.merges[None], at(state.momentum, move.high), 0.0)
-    new = coordinates_of(momentum, power)
+    new = jet_of(momentum)
     here = (number == move.low[None]) & move.active[None]
     pieces = zip(new, state.jet, strict=True)
     jet = tuple(jnp.where(here, one[None], other) for one, other in pieces)
     dead = (state.key >= most) | ((number == move.high[None]) & done[None])
-    row = plane_distance2(tuple(new[:, None]), jet)
+    row = plane_distance2(tuple(x[None] for x in new), jet)
     row = jnp.where(dead | here, most, row)
     # Whoever is nearer to the new one than to any other; and whose neighbour is gone.
     nearer = (row < state.apart) & move.merges[None]
     orphan = (state.neighbour == move.low[None]) | (state.neighbour == move.high[None])
     neighbour = jnp.where(orphan & done[None], _GONE, state.neighbour)
     neighbour = jnp.where(nearer, move.low[None], neighbour)
-    neighbour = jnp.where(here, _first_lowest(row)[None], neighbour)
+    neighbour = jnp.where(here, first_lowest(row)[None], neighbour)
     apart = jnp.where(nearer, row, state.apart)
     apart = jnp.where(here, jnp.min(row, axis=0)[None], apart)
     step = jnp.where(done, state.step, state.keep.shape[0])
@@ -182,16 +208,9 @@ def _apply(
         jet=jet,
         neighbour=neighbour,
         apart=apart,
-        key=jnp.where(dead, most, jet[2] * jnp.minimum(apart, limit[None])),
+        key=jnp.where(dead, most, jet[2] * jnp.minimum(apart, limit_of(jet))),
         left=state.left - count,
         keep=put(state.keep, step, move.low),
         take=put(state.take, step, jnp.where(move.merges, move.high, -1)),
         step=state.step + count,
     )
-
-
-def _first_lowest(values: Float[Array, "slots lanes"]) -> Int[Array, " lanes"]:
-    # Two passes over contiguous lanes: faster than an argmin, which is one over pairs.
-    number = slot_numbers(values)
-    last = values.shape[0] - 1
-    return jnp.min(jnp.where(values == jnp.min(values, axis=0)[None], number, last), 0)

@@ -1,5 +1,9 @@
 """Clustering histories of single events; `vmap` puts the events into lanes."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,12 +13,16 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ..event import MergeHistory
 from ..numerics import sanitise, store
 from ._blocks import lanes_last
+from ._candidates import AbstractCandidates, AllPairs, NearestOnly
 from ._derivative import to_constituents
 from ._lanes import Settings, start
+from ._neighbours import Parameters, search_neighbours
+from ._radius import AbstractRadius, as_radius
 from ._step import search
 
 
 _CPU_BLOCK = 32
+_CPU_BLOCK_NEIGHBOURS = 64
 
 
 class HistoryScore(eqx.Module):
@@ -22,8 +30,8 @@ class HistoryScore(eqx.Module):
 
     momentum: Float[Array, "constituents 4"]
     """To the constituents' momenta, in 1/GeV; zero in dead slots."""
-    radius: Float[Array, ""]
-    """To the radius."""
+    radius: Float[Array, ""] | AbstractRadius
+    """To the radius, or to its parameters."""
     power: Float[Array, ""]
     """To the power."""
     sharpness: Float[Array, ""]
@@ -42,17 +50,16 @@ def sample_history(
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
     *,
-    radius: Float[Array, ""],
+    radius: Float[Array, ""] | AbstractRadius,
     power: Float[Array, ""],
     sharpness: Float[Array, ""],
+    candidates: AbstractCandidates | None = None,
     key: PRNGKeyArray,
 ) -> tuple[MergeHistory, Float[Array, ""], HistoryScore]:
     r"""A clustering history drawn at random, its log-probability and its score.
 
-    In each step a candidate $c$, any pair or any beam, is drawn with a probability
-    proportional to $\exp(-\alpha (D_c - D_\mathrm{min}) / D_\mathrm{min})$. All pairs
-    are candidates, not only nearest neighbours, so that the probability is continuous
-    in the momenta and in the radius.
+    In each step a candidate $c$, a pair or a beam, is drawn with a probability
+    proportional to $\exp(-\alpha (D_c - D_\mathrm{min}) / D_\mathrm{min})$.
 
     The score is accumulated in closed form as the clustering goes: neither time nor
     memory of reverse mode. None of the outputs is differentiable; see
@@ -61,22 +68,53 @@ def sample_history(
     Args:
         momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
         mask: Which slots hold a constituent.
-        radius: Jet radius R.
+        radius: Jet radius R, or a function for it.
         power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
         sharpness: Inverse temperature alpha, positive and finite; the limit is
             `cluster`.
+        candidates: Which pairs and beams are drawn from; `AllPairs` unless given.
         key: Random key.
 
     Returns:
         The history; its log-probability; and the derivative of that.
     """
-    slots = mask.shape[0]
-    uniforms = jax.random.uniform(key, (slots,), momentum.dtype)
+    uniforms = jax.random.uniform(key, mask.shape, momentum.dtype)
     # The gradient through the search is dropped: it is what the score is for.
-    inputs = stop_gradient((alive_momentum(momentum, mask).T, radius, power, sharpness))
-    output = store(_sample_lanes(mask, uniforms, *inputs))
-    keep, take, log_prob, to_momentum, *to_settings = output
+    safe, reach, *settings = stop_gradient(
+        (alive_momentum(momentum, mask).T, radius, power, sharpness)
+    )
+    if candidates is None or isinstance(candidates, AllPairs):
+        if isinstance(radius, AbstractRadius):
+            raise ValueError(
+                "`AllPairs` takes a number as radius; for a function pass "
+                "`candidates=NearestNeighbours()`."
+            )
+        output = store(_sample_lanes(mask, uniforms, safe, reach, *settings))
+        keep, take, log_prob, to_momentum, *to_settings = output
+    else:
+        parameters = Parameters(as_radius(reach), *settings)
+        leaves, structure = jax.tree.flatten(parameters)
+        sample = _sample_neighbours(structure, isinstance(candidates, NearestOnly))
+        output = store(sample(mask, uniforms, safe, *leaves))
+        keep, take, log_prob, to_momentum, *to_leaves = output
+        score = jax.tree.unflatten(structure, to_leaves)
+        number = not isinstance(radius, AbstractRadius)
+        to_radius = score.radius.value if number else score.radius
+        to_settings = [to_radius, score.power, score.sharpness]
     return MergeHistory(keep, take), log_prob, HistoryScore(to_momentum.T, *to_settings)
+
+
+@functools.cache
+def _sample_neighbours(structure: Any, only: bool) -> Callable[..., tuple[Array, ...]]:
+    # One per kind of radius: `custom_vmap` knows arrays, not functions.
+    def search(mask: Array, uniforms: Array, momentum: Array, *leaves: Array) -> Any:
+        parameters = jax.tree.unflatten(structure, leaves)
+        *found, score = search_neighbours(
+            mask, uniforms, momentum, parameters, only=only
+        )
+        return (*found, *jax.tree.leaves(score))
+
+    return lanes_last(search, cpu_block=_CPU_BLOCK_NEIGHBOURS)
 
 
 def _search(
@@ -88,7 +126,7 @@ def _search(
     parameters = Settings(*settings)
     state, record = start(momentum, mask, parameters.power)
     record = search(state, record, uniforms, parameters)
-    gradient = to_constituents(record, mask.shape[0])
+    gradient = to_constituents(record.keep, record.take, record.momentum)
     score = (gradient, record.radius, record.power, record.sharpness)
     return record.keep, record.take, record.log_prob, *score
 

@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -6,7 +6,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..estimators import AbstractSampler, Gradient, Score, with_score
 from ..event import Event, MergeHistory, Status
 from ..pipeline import AbstractStage
+from ._candidates import AbstractCandidates, AllPairs
 from ._jets import jets_from_history
+from ._radius import AbstractRadius
 from ._replay import history_log_prob
 from ._search import HistoryScore, alive_momentum, sample_history
 
@@ -18,8 +20,8 @@ class ClusterJets(AbstractStage):
     the jets are pathwise in the constituents. First derivatives only.
     """
 
-    radius: Float[Array, ""]
-    """Jet radius R, positive."""
+    radius: Float[Array, ""] | AbstractRadius
+    """Jet radius R, positive; or a function for it, with parameters of its own."""
     power: Float[Array, ""]
     """Power of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt. At
     exactly 0 all beams are equally near, and the derivative to the power is one of the
@@ -34,6 +36,8 @@ class ClusterJets(AbstractStage):
     """A jet has full weight from the threshold plus this on, in GeV."""
     estimator: AbstractSampler = Score()
     """How the gradient crosses the choice."""
+    candidates: AbstractCandidates = AllPairs()
+    """Which pairs and beams a step draws from."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"constituents"})
     writes: ClassVar[frozenset[str]] = frozenset({"history", "jets"})
@@ -59,17 +63,23 @@ class ClusterJets(AbstractStage):
         mask = event.constituents.mask
         momentum = alive_momentum(event.constituents.momentum, mask)
         settings = (self.radius, self.power, self.sharpness)
-        names = dict(zip(("radius", "power", "sharpness"), settings, strict=True))
+        names: dict[str, Any] = dict(
+            zip(("radius", "power", "sharpness"), settings, strict=True)
+        )
 
         def draw() -> tuple[MergeHistory, Float[Array, ""]]:
-            history, value, score = sample_history(momentum, mask, **names, key=key)
+            history, value, score = sample_history(
+                momentum, mask, **names, candidates=self.candidates, key=key
+            )
             inputs = HistoryScore(momentum, *settings)
             return history, with_score(value, inputs, score)
 
         recorded = None
         if event.history is not None:
             # An estimator that makes nothing of the log-probability has it eliminated.
-            value = history_log_prob(event.history, momentum, mask, **names)
+            value = history_log_prob(
+                event.history, momentum, mask, **names, candidates=self.candidates
+            )
             recorded = (event.history, value)
         history, log_prob = self.estimator.outcome(draw, recorded)
         jets, overflow = jets_from_history(
