@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..numerics import matmul, safe_norm, sanitise
+from ._alive import alive_momentum
 from ._declustering import separation
-from ._search import alive_momentum
 
 
 class EnergyCorrelations(eqx.Module):

@@ -7,8 +7,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..event import MergeHistory
 from ..numerics import safe_sqrt, wrap_angle
+from ._alive import alive_momentum
 from ._distance import coordinates_of
-from ._search import alive_momentum
 
 
 class Splittings(eqx.Module):

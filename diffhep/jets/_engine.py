@@ -9,19 +9,23 @@ import functools
 import importlib
 import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
+from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 from ..event import MergeHistory
+from ._alive import alive_momentum
 from ._greedy import greedy_history
-from ._radius import AbstractRadius, ConstantRadius, as_radius
-from ._search import alive_momentum
+from ._neighbour_state import Parameters
+from ._radius import AbstractRadius, ConstantRadius, as_radius, tabulated
 
 
 # Parts that each thread is given: the last one is not waited for too long.
@@ -146,25 +150,110 @@ class CompiledEngine(AbstractHostEngine):
         history[:] = 0, -2
         # The momenta are overwritten.
         arrays = (momentum.copy(), mask, np.stack([radius, power], axis=1), history)
-        threads = self.num_threads or os.cpu_count() or 1
-        if threads == 1 or len(mask) == 1:
-            cluster_events(*arrays)
-        else:
-            edges = np.linspace(0, len(mask), threads * _PARTS + 1).astype(int)
-            parts = [slice(*edge) for edge in itertools.pairwise(edges)]
-
-            # Each thread takes the next part until there is none; this one, too.
-            rest = iter(parts)
-
-            def work():
-                for part in rest:
-                    cluster_events(*(array[part] for array in arrays))
-
-            others = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
-            work()
-            for other in others:
-                other.result()
+        self._spread(cluster_events, arrays)
         return history[..., 0], history[..., 1]
+
+    def sample(
+        self,
+        momentum: Float[Array, "constituents 4"],
+        mask: Bool[Array, " constituents"],
+        uniforms: Float[Array, " constituents"],
+        parameters: Parameters,
+        *,
+        only: bool,
+    ) -> tuple[Array, Array, Float[Array, ""], Float[Array, "4 constituents"], Any]:
+        """A history at random, its log-probability and score; `vmap` for several.
+
+        Args:
+            momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
+            mask: Which slots hold a constituent.
+            uniforms: One random number in [0, 1) per step.
+            parameters: The parameters; the radius is one of those of this package.
+            only: Whether the only candidates are those of the least distance.
+
+        Returns:
+            As `search_neighbours`.
+        """
+        kind, knots, values = tabulated(parameters.radius)
+        kinds = jnp.asarray([kind, only], momentum.dtype)
+        power, sharpness = parameters.power, parameters.sharpness
+        settings = jnp.concatenate([jnp.stack([power, sharpness]), kinds])
+        steps = jax.ShapeDtypeStruct(mask.shape, np.int32)
+        kept = [jax.ShapeDtypeStruct(x, momentum.dtype) for x in ((), momentum.shape)]
+        score = jax.ShapeDtypeStruct((2 + values.shape[0],), momentum.dtype)
+        keep, take, log_prob, to_momentum, slopes = jax.pure_callback(
+            functools.partial(self._flat_sample, knots),
+            (steps, steps, *kept, score),
+            momentum,
+            mask,
+            settings,
+            values,
+            uniforms,
+            vmap_method="broadcast_all",
+        )
+        radius = parameters.radius
+        if isinstance(radius, ConstantRadius):
+            to_radius = ConstantRadius(slopes[2])
+        else:
+            to_radius = eqx.tree_at(lambda r: r.values, radius, slopes[2:])
+        score = Parameters(to_radius, slopes[0], slopes[1])
+        return keep, take, log_prob, to_momentum.T, score
+
+    def _flat_sample(
+        self, knots: tuple[float, ...], *arrays: Array
+    ) -> tuple[np.ndarray, ...]:
+        # Not at the top: numba is optional, and takes a second to import.
+        from ._compiled_sampling import sample_events  # noqa: PLC0415
+
+        momentum, mask, settings, values, uniforms = map(np.asarray, arrays)
+        kind, shape, slots = momentum.dtype, mask.shape[:-1], mask.shape[-1]
+
+        def flat(array: np.ndarray, axes: int) -> np.ndarray:
+            rest = array.shape[array.ndim - axes :]
+            return np.array(array, np.float64).reshape(-1, *rest)
+
+        number = int(np.prod(shape))
+        history = np.empty((number, slots, 2), np.int32)
+        history[:] = 0, -2
+        log_prob = np.zeros(number)
+        score = np.zeros((number, 2 + values.shape[-1]))
+        to_momentum = np.zeros((number, slots, 4))
+        given = (
+            flat(momentum, 2),
+            mask.reshape(-1, slots),
+            flat(settings, 1),
+            flat(values, 1),
+            flat(uniforms, 1),
+        )
+        run = functools.partial(sample_events, np.asarray(knots, np.float64))
+        self._spread(run, (*given, history, log_prob, score, to_momentum))
+        return (
+            history[..., 0].reshape(mask.shape),
+            history[..., 1].reshape(mask.shape),
+            log_prob.astype(kind).reshape(shape),
+            to_momentum.astype(kind).reshape(momentum.shape),
+            score.astype(kind).reshape(*shape, -1),
+        )
+
+    def _spread(self, run: Callable[..., None], arrays: tuple[np.ndarray, ...]) -> None:
+        number = len(arrays[0])
+        threads = self.num_threads or os.cpu_count() or 1
+        if threads == 1 or number == 1:
+            run(*arrays)
+            return
+        edges = np.linspace(0, number, threads * _PARTS + 1).astype(int)
+        parts = (slice(*edge) for edge in itertools.pairwise(edges))
+        rest = iter(list(parts))
+
+        # Each thread takes the next part until there is none; this one, too.
+        def work() -> None:
+            for part in rest:
+                run(*(array[part] for array in arrays))
+
+        others = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
+        work()
+        for other in others:
+            other.result()
 
 
 class FastjetEngine(AbstractHostEngine):

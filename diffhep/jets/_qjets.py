@@ -7,9 +7,9 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..numerics import masked_sum, safe_norm, safe_sqrt
+from ._alive import alive_momentum
 from ._declustering import separation
 from ._grooming import GroomedJet
-from ._search import alive_momentum
 
 
 class Qjet(eqx.Module):

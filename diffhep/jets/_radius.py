@@ -88,6 +88,30 @@ def as_radius(radius: Float[Array, ""] | AbstractRadius) -> AbstractRadius:
     return radius if isinstance(radius, AbstractRadius) else ConstantRadius(radius)
 
 
+def tabulated(
+    radius: AbstractRadius,
+) -> tuple[int, tuple[float, ...], Float[Array, " knots"]]:
+    """A radius as the compiled engine knows it.
+
+    Args:
+        radius: One of the functions of this module.
+
+    Returns:
+        Zero for a constant, 1 for a function of the logarithm of the transverse
+        momentum, 2 of the absolute rapidity; its knots; and the radius there.
+    """
+    if isinstance(radius, ConstantRadius):
+        return 0, (0.0,), radius.value[None]
+    if isinstance(radius, RadiusInPt):
+        return 1, _logs(radius.knots), radius.values
+    if isinstance(radius, RadiusInRapidity):
+        return 2, radius.knots, radius.values
+    raise ValueError(
+        f"`CompiledEngine` does not know the radius `{type(radius).__name__}`; use "
+        "`JaxEngine`, or one of `RadiusInPt` and `RadiusInRapidity`."
+    )
+
+
 def radii(
     radius: AbstractRadius,
     momentum: Float[Array, "4 *slots lanes"],

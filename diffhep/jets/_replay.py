@@ -4,10 +4,10 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 from ..event import MergeHistory
+from ._alive import alive_momentum
 from ._candidates import AbstractCandidates, AllPairs, NearestOnly
 from ._distance import beam_distance, coordinates_of, pair_distance, plane_distance2
 from ._radius import AbstractRadius, as_radius, radii
-from ._search import alive_momentum
 
 
 _Options = tuple[

@@ -6,18 +6,20 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..event import MergeHistory
-from ..numerics import sanitise, store
+from ..numerics import store
+from ._alive import alive_momentum
 from ._blocks import lanes_last
 from ._candidates import AbstractCandidates, AllPairs, NearestOnly
 from ._derivative import to_constituents
+from ._engine import AbstractEngine, CompiledEngine, JaxEngine
 from ._lanes import Settings, start
-from ._neighbours import Parameters, search_neighbours
-from ._radius import AbstractRadius, as_radius
+from ._neighbour_state import Parameters
+from ._neighbours import search_neighbours
+from ._radius import AbstractRadius, ConstantRadius, as_radius
 from ._step import search
 
 
@@ -38,14 +40,6 @@ class HistoryScore(eqx.Module):
     """To the sharpness."""
 
 
-def alive_momentum(
-    momentum: Float[Array, "constituents 4"], mask: Bool[Array, " constituents"]
-) -> Float[Array, "constituents 4"]:
-    """The momenta with every dead slot holding one that is safe to compute with."""
-    safe = jnp.asarray([1.0, 0.0, 0.0, 2.0], momentum.dtype)
-    return jnp.where(mask[:, None], sanitise(momentum, mask), safe[None])
-
-
 def sample_history(
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
@@ -54,6 +48,7 @@ def sample_history(
     power: Float[Array, ""],
     sharpness: Float[Array, ""],
     candidates: AbstractCandidates | None = None,
+    engine: AbstractEngine | None = None,
     key: PRNGKeyArray,
 ) -> tuple[MergeHistory, Float[Array, ""], HistoryScore]:
     r"""A clustering history drawn at random, its log-probability and its score.
@@ -73,6 +68,8 @@ def sample_history(
         sharpness: Inverse temperature alpha, positive and finite; the limit is
             `cluster`.
         candidates: Which pairs and beams are drawn from; `AllPairs` unless given.
+        engine: How histories are drawn: by `JaxEngine` unless given, or among
+            neighbours by `CompiledEngine`, which draws others with the same key.
         key: Random key.
 
     Returns:
@@ -83,25 +80,49 @@ def sample_history(
     safe, reach, *settings = stop_gradient(
         (alive_momentum(momentum, mask).T, radius, power, sharpness)
     )
+    in_jax = engine is None or isinstance(engine, JaxEngine)
+    if not in_jax and not isinstance(engine, CompiledEngine):
+        raise ValueError(
+            f"`{type(engine).__name__}` does not draw histories; use `JaxEngine` or "
+            "`CompiledEngine`."
+        )
     if candidates is None or isinstance(candidates, AllPairs):
-        if isinstance(radius, AbstractRadius):
+        if isinstance(radius, AbstractRadius) or not in_jax:
             raise ValueError(
-                "`AllPairs` takes a number as radius; for a function pass "
-                "`candidates=NearestNeighbours()`."
+                "`AllPairs` takes a number as radius, and no engine but `JaxEngine`; "
+                "else pass `candidates=NearestNeighbours()`."
             )
         output = store(_sample_lanes(mask, uniforms, safe, reach, *settings))
         keep, take, log_prob, to_momentum, *to_settings = output
     else:
         parameters = Parameters(as_radius(reach), *settings)
-        leaves, structure = jax.tree.flatten(parameters)
-        sample = _sample_neighbours(structure, isinstance(candidates, NearestOnly))
-        output = store(sample(mask, uniforms, safe, *leaves))
-        keep, take, log_prob, to_momentum, *to_leaves = output
-        score = jax.tree.unflatten(structure, to_leaves)
-        number = not isinstance(radius, AbstractRadius)
-        to_radius = score.radius.value if number else score.radius
+        only = isinstance(candidates, NearestOnly)
+        if isinstance(engine, CompiledEngine):
+            output = engine.sample(safe.T, mask, uniforms, parameters, only=only)
+        else:
+            output = _sample_in_jax(mask, uniforms, safe, parameters, only)
+        keep, take, log_prob, to_momentum, score = store(output)
+        to_radius = score.radius
+        given = isinstance(radius, AbstractRadius)
+        if isinstance(to_radius, ConstantRadius) and not given:
+            to_radius = to_radius.value
         to_settings = [to_radius, score.power, score.sharpness]
     return MergeHistory(keep, take), log_prob, HistoryScore(to_momentum.T, *to_settings)
+
+
+def _sample_in_jax(
+    mask: Bool[Array, " slots"],
+    uniforms: Float[Array, " slots"],
+    momentum: Float[Array, "4 slots"],
+    parameters: Parameters,
+    only: bool,
+) -> tuple[Array, Array, Array, Array, Parameters]:
+    leaves, structure = jax.tree.flatten(parameters)
+    sample = _sample_neighbours(structure, only)
+    output = sample(mask, uniforms, momentum, *leaves)
+    keep, take, log_prob, to_momentum, *to_leaves = output
+    score = jax.tree.unflatten(structure, to_leaves)
+    return keep, take, log_prob, to_momentum, score
 
 
 @functools.cache

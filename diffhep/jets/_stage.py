@@ -6,11 +6,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..estimators import AbstractSampler, Gradient, Score, with_score
 from ..event import Event, MergeHistory, Status
 from ..pipeline import AbstractStage
+from ._alive import alive_momentum
 from ._candidates import AbstractCandidates, AllPairs
 from ._jets import jets_from_history
 from ._radius import AbstractRadius
 from ._replay import history_log_prob
-from ._search import HistoryScore, alive_momentum, sample_history
+from ._search import HistoryScore, sample_history
 
 
 class ClusterJets(AbstractStage):

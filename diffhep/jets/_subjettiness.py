@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..numerics import safe_norm, sanitise
+from ._alive import alive_momentum
 from ._declustering import separation
 from ._engine import AbstractEngine, cluster
 from ._exclusive import exclusive_jets
-from ._search import alive_momentum
 
 
 _WHOLE = 1000.0

@@ -9,7 +9,9 @@ import pytest
 from diffhep.estimators import with_score
 from diffhep.event import MergeHistory
 from diffhep.jets import (
+    CompiledEngine,
     HistoryScore,
+    JaxEngine,
     NearestNeighbours,
     NearestOnly,
     RadiusInPt,
@@ -36,13 +38,13 @@ def _name(value):
 
 
 @eqx.filter_jit
-def _sample_among(candidates, momentum, mask, keys, settings):
+def _sample_among(candidates, engine, settings, *events):
     def one(momentum, mask, key):
         return sample_history(
-            momentum, mask, **settings, candidates=candidates, key=key
+            momentum, mask, **settings, candidates=candidates, engine=engine, key=key
         )
 
-    return jax.vmap(one)(momentum, mask, keys)
+    return jax.vmap(one)(*events)
 
 
 @eqx.filter_jit
@@ -394,8 +396,9 @@ def test_limit_of_large_sharpness(toys, events):
 @pytest.mark.parametrize("candidates", [NearestNeighbours(), NearestOnly()], ids=_name)
 @pytest.mark.parametrize("power", [-1.0, 1.0])
 @pytest.mark.parametrize("radius", ["constant", "in pt", "in rapidity"])
+@pytest.mark.parametrize("engine", [JaxEngine(), CompiledEngine()], ids=_name)
 def test_score_among_neighbours_is_the_derivative_of_the_replay(
-    events, candidates, power, radius
+    events, candidates, power, radius, engine
 ):
     momentum, mask, keys = events
     reach = {
@@ -405,7 +408,9 @@ def test_score_among_neighbours_is_the_derivative_of_the_replay(
     }[radius]
     settings = {"radius": reach, "power": power, "sharpness": 2.0}
     settings = jax.tree.map(lambda x: jnp.asarray(x, float), settings)
-    history, log_prob, score = _sample_among(candidates, momentum, mask, keys, settings)
+    history, log_prob, score = _sample_among(
+        candidates, engine, settings, momentum, mask, keys
+    )
     value, (to_momentum, to_settings) = _replay_among(
         candidates, momentum, settings, history, mask
     )

@@ -1,0 +1,341 @@
+"""Probabilistic clustering among nearest neighbours, compiled for a CPU.
+
+The algorithm of `_compiled`, but that a step draws among all neighbours and beams, or
+among those of the least distance, and adds up the score. See `_neighbours` for the same
+in JAX.
+"""
+# Arrays of different shapes go to numba one by one.
+# ruff: noqa: PLR0917
+
+import math
+from typing import NamedTuple, no_type_check
+
+import numba
+import numpy as np
+
+from ._compiled import (
+    _LEAST,
+    _measure,
+    _move,
+    _offer,
+    _place,
+    _search,
+    _start,
+    _weigh,
+)
+
+
+# A neighbour at any distance.
+_ANY = 1e300
+# Beyond this the probability of a candidate is nothing.
+_NEVER = 60.0
+_TURN = 2 * math.pi
+_compiled = numba.njit(nogil=True, cache=True)
+
+
+@no_type_check
+class _Work(NamedTuple):
+    """What an event's clustering adds up, and room to work in."""
+
+    gradient: np.ndarray
+    """Derivative to rapidity, azimuth, weight and radius of each pseudojet."""
+    radius: np.ndarray
+    """The radius of each pseudojet."""
+    share: np.ndarray
+    """Unnormalised probabilities: of each neighbour, and of each beam."""
+    ended: np.ndarray
+    """Derivatives to the momenta of the two that end in each step."""
+
+
+@_compiled
+@no_type_check
+def _radius_of(momentum, rapidity, kind, knots, values):
+    """The radius, its derivatives in log pt and rapidity, and the knot below it.
+
+    Kinds: 0 constant, 1 in the logarithm of pt, 2 in the absolute rapidity.
+    """
+    if kind == 0:
+        return values[0], 0.0, 0, 0.0
+    if kind == 1:
+        pt2 = momentum[0] * momentum[0] + momentum[1] * momentum[1]
+        x = 0.5 * math.log(max(pt2, _LEAST))
+    else:
+        x = abs(rapidity)
+    last = len(knots) - 1
+    if x <= knots[0]:
+        return values[0], 0.0, 0, 0.0
+    if x >= knots[last]:
+        return values[last], 0.0, last - 1, 1.0
+    k = 0
+    while x >= knots[k + 1]:
+        k += 1
+    width = knots[k + 1] - knots[k]
+    share = (x - knots[k]) / width
+    slope = (values[k + 1] - values[k]) / width
+    if kind == 2 and rapidity < 0.0:
+        slope = -slope
+    return values[k] + (values[k + 1] - values[k]) * share, slope, k, share
+
+
+@_compiled
+@no_type_check
+def _apart(jets, a, b):
+    dy = jets.rapidity[a] - jets.rapidity[b]
+    df = jets.phi[a] - jets.phi[b]
+    if df > math.pi:
+        df -= _TURN
+    elif df < -math.pi:
+        df += _TURN
+    return dy, df
+
+
+@_compiled
+@no_type_check
+def _to_pair(jets, work, a, factor):
+    """Adds the derivative to the distance of a slot and its neighbour."""
+    b = jets.nearest[a]
+    dy, df = _apart(jets, a, b)
+    light = a if jets.weight[a] < jets.weight[b] else b
+    twice = 2.0 * factor * jets.weight[light]
+    work.gradient[a, 0] += twice * dy
+    work.gradient[b, 0] -= twice * dy
+    work.gradient[a, 1] += twice * df
+    work.gradient[b, 1] -= twice * df
+    work.gradient[light, 2] += factor * jets.apart[a]
+
+
+@_compiled
+@no_type_check
+def _to_beam(jets, work, a, factor):
+    """Adds the derivative to the distance of a slot and the beam."""
+    radius = work.radius[a]
+    work.gradient[a, 2] += factor * radius * radius
+    work.gradient[a, 3] += factor * 2.0 * radius * jets.weight[a]
+
+
+@_compiled
+@no_type_check
+def _hand_down(jets, work, momentum, k, step, side, settings, knots, values, score):
+    """The derivatives of an ending pseudojet, to its momentum and the parameters."""
+    power = settings[0]
+    p = momentum[jets.name[k]]
+    px, py, pz, energy = p[0], p[1], p[2], p[3]
+    to_y, to_phi, to_weight, to_radius = work.gradient[k]
+    pt2 = px * px + py * py
+    kind = int(settings[2])
+    _, slope, low, share = _radius_of(p, jets.rapidity[k], kind, knots, values)
+    score[2 + low] += to_radius * (1.0 - share)
+    if kind != 0:
+        score[3 + low] += to_radius * share
+    out = work.ended[step, side]
+    out[:] = 0.0
+    if kind == 2:
+        to_y += to_radius * slope
+    if pt2 <= 0.0:
+        return
+    score[0] += to_weight * jets.weight[k] * math.log(pt2)
+    to_pt2 = to_weight * power * jets.weight[k] / pt2
+    if kind == 1:
+        to_pt2 += to_radius * slope * 0.5 / pt2
+    out[0] = 2.0 * px * to_pt2 - to_phi * py / pt2
+    out[1] = 2.0 * py * to_pt2 + to_phi * px / pt2
+    # Rapidity, with the mass taken as zero where its square is negative.
+    if (energy + pz) * (energy - pz) > pt2:
+        mt2 = (energy + pz) * (energy - pz)
+        out[2] += to_y * energy / mt2
+        out[3] -= to_y * pz / mt2
+    else:
+        sign = -1.0 if pz < 0.0 else 1.0
+        total = energy + abs(pz)
+        out[2] += to_y / total
+        out[3] += to_y * sign / total
+        out[0] -= to_y * sign * px / pt2
+        out[1] -= to_y * sign * py / pt2
+
+
+@_compiled
+@no_type_check
+def _distances(jets, work, k):
+    """Of a slot to its neighbour and to the beam."""
+    lone = jets.nearest[k] == k
+    pair = _ANY if lone else jets.distance[k]
+    return pair, work.radius[k] * work.radius[k] * jets.weight[k]
+
+
+@_compiled
+@no_type_check
+def _draw(jets, work, left, sharpness, uniform, only):
+    """A candidate, its distance, the least one, and the distribution."""
+    least, best, best_pair = 2 * _ANY, 0, False
+    own = 2 * _ANY
+    for k in range(left):
+        pair, beam = _distances(jets, work, k)
+        value = min(pair, beam)
+        # Of two that are nearest to one another the lighter one counts.
+        mine = min(beam, jets.weight[k] * jets.apart[k]) if pair < _ANY else beam
+        if mine < own:
+            own, best, best_pair = mine, k, pair <= beam
+        least = min(least, value)
+    scale = sharpness / max(least, 1e-230)
+    norm, moment = 0.0, 0.0
+    for k in range(left):
+        work.share[k, 0] = work.share[k, 1] = 0.0
+        if only and k != best:
+            continue
+        pair, beam = _distances(jets, work, k)
+        for side, distance in enumerate((pair, beam)):
+            x = (distance - least) * scale
+            if x < _NEVER:
+                work.share[k, side] = math.exp(-x)
+                norm += work.share[k, side]
+                moment += work.share[k, side] * distance
+    target, chosen, chosen_pair = uniform * norm, best, best_pair
+    for k in range(left):
+        both = work.share[k, 0] + work.share[k, 1]
+        if both == 0.0:
+            continue
+        chosen, chosen_pair = k, work.share[k, 1] == 0.0 or target < work.share[k, 0]
+        if target < both:
+            break
+        target -= both
+    pair, beam = _distances(jets, work, chosen)
+    distance = pair if chosen_pair else beam
+    mean = moment / norm
+    return chosen, chosen_pair, distance, best, best_pair, least, scale, norm, mean
+
+
+@_compiled
+@no_type_check
+def _note(jets, work, left, drawn, score):
+    """Adds a step to the log-probability and its derivatives."""
+    chosen, chosen_pair, distance, best, best_pair, least, scale, norm, mean = drawn
+    density = scale / norm
+    for k in range(left):
+        if work.share[k, 0] > 0.0:
+            _to_pair(jets, work, k, density * work.share[k, 0])
+        if work.share[k, 1] > 0.0:
+            _to_beam(jets, work, k, density * work.share[k, 1])
+    excess = (distance - mean) / max(least, 1e-230)
+    for slot, pair, factor in (
+        (chosen, chosen_pair, -scale),
+        (best, best_pair, excess * scale),
+    ):
+        if pair:
+            _to_pair(jets, work, slot, factor)
+        else:
+            _to_beam(jets, work, slot, factor)
+    score[1] -= excess
+    log_prob = (least - distance) * scale - math.log(norm)
+    if chosen_pair:
+        other = jets.nearest[chosen]
+        if jets.nearest[other] == chosen and work.share[other, 0] > 0.0:
+            log_prob += math.log(2.0)
+    return log_prob
+
+
+@_compiled
+@no_type_check
+def _sample(
+    momentum, mask, settings, knots, values, uniforms, history, score, to_momentum
+):
+    """One event. `settings`: power, sharpness, kind of radius, only the nearest."""
+    power, sharpness, kind = settings[0], settings[1], int(settings[2])
+    only = settings[3] > 0.0
+    jets, left = _start(momentum, mask, power, _ANY)
+    slots = len(mask)
+    work = _Work(
+        np.zeros((slots, 4)),
+        np.empty(slots),
+        np.empty((slots, 2)),
+        np.zeros((slots, 2, 4)),
+    )
+    for k in range(left):
+        p = momentum[jets.name[k]]
+        work.radius[k] = _radius_of(p, jets.rapidity[k], kind, knots, values)[0]
+    log_prob = 0.0
+    for step in range(left):
+        drawn = _draw(jets, work, left, sharpness, uniforms[step], only)
+        log_prob += _note(jets, work, left, drawn, score)
+        kept = drawn[0]
+        gone = jets.nearest[kept] if drawn[1] else kept
+        if jets.name[gone] < jets.name[kept]:
+            kept, gone = gone, kept
+        beam = kept == gone
+        name = jets.name[kept]
+        history[step, 0] = name
+        history[step, 1] = -1 if beam else jets.name[gone]
+        _hand_down(jets, work, momentum, kept, step, 0, settings, knots, values, score)
+        work.gradient[kept] = 0.0
+        if not beam:
+            _hand_down(
+                jets, work, momentum, gone, step, 1, settings, knots, values, score
+            )
+            momentum[name] += momentum[jets.name[gone]]
+            _place(jets, kept, momentum[name], power, _ANY)
+            work.radius[kept] = _radius_of(
+                momentum[name], jets.rapidity[kept], kind, knots, values
+            )[0]
+        # The last pseudojet takes the place of the one that is gone.
+        left -= 1
+        _move(jets, left, gone)
+        work.gradient[gone] = work.gradient[left]
+        work.gradient[left] = 0.0
+        work.radius[gone] = work.radius[left]
+        merged = -1 if beam else (gone if kept == left else kept)
+        for k in range(left):
+            if k != merged and (jets.nearest[k] == gone or jets.nearest[k] == kept):
+                _search(jets, k, left, _ANY)
+            elif jets.nearest[k] == left:
+                jets.nearest[k] = gone
+        if not beam:
+            jets.nearest[merged] = merged
+            _measure(jets, merged, left)
+            _offer(jets, merged, left)
+            _weigh(jets, merged)
+    # The derivative to a sum is that to each of its terms: down from the jets.
+    for step in range(slots - 1, -1, -1):
+        name, other = history[step]
+        if other > -2:
+            if other >= 0:
+                to_momentum[other] = to_momentum[name] + work.ended[step, 1]
+            to_momentum[name] += work.ended[step, 0]
+    return log_prob
+
+
+@_compiled
+@no_type_check
+def sample_events(
+    knots, momentum, mask, settings, values, uniforms, history, log_prob, score, slopes
+):
+    """Cluster a batch of events at random, one after another. Releases the GIL.
+
+    Args:
+        knots: Of the radius, of shape (knots,); logarithms for the second kind.
+        momentum: Four-momenta of shape (events, slots, 4), in GeV, in double precision.
+            Overwritten.
+        mask: Which slots hold a particle, of shape (events, slots).
+        settings: Power, sharpness, kind of the radius (0 constant, 1 in log pt, 2 in
+            absolute rapidity), and whether only the nearest is a candidate, of shape
+            (events, 4).
+        values: The radius there, of shape (events, knots).
+        uniforms: Random numbers in [0, 1), of shape (events, slots).
+        history: Filled with `keep` and `take` of `MergeHistory` where a step is taken,
+            of shape (events, slots, 2).
+        log_prob: Filled with the log-probabilities, of shape (events,).
+        score: Filled with the derivatives to power, sharpness and the radius at each
+            knot, of shape (events, 2 + knots); zero before.
+        slopes: Filled with those to the momenta, of shape (events, slots, 4); zero
+            before.
+    """
+    for event in range(len(mask)):
+        log_prob[event] = _sample(
+            momentum[event],
+            mask[event],
+            settings[event],
+            knots,
+            values[event],
+            uniforms[event],
+            history[event],
+            score[event],
+            slopes[event],
+        )
