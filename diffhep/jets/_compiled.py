@@ -181,6 +181,26 @@ def _closest(jets, left):
 
 @_compiled
 @no_type_check
+def _close_ranks(jets, kept, gone, left, limit):
+    """The pseudojets that are left after two merged, or one, named twice, is a jet."""
+    # The last pseudojet takes the place of the one that is gone.
+    _move(jets, left, gone)
+    beam = kept == gone
+    merged = -1 if beam else (gone if kept == left else kept)
+    for k in range(left):
+        if k != merged and (jets.nearest[k] == gone or jets.nearest[k] == kept):
+            _search(jets, k, left, limit)
+        elif jets.nearest[k] == left:
+            jets.nearest[k] = gone
+    if not beam:
+        jets.nearest[merged] = merged
+        _measure(jets, merged, left)
+        _offer(jets, merged, left)
+        _weigh(jets, merged)
+
+
+@_compiled
+@no_type_check
 def _cluster(momentum, mask, settings, history):
     """The history of one event; its momenta become those of the jets."""
     radius, power = settings
@@ -195,20 +215,8 @@ def _cluster(momentum, mask, settings, history):
         if not beam:
             momentum[name] += momentum[jets.name[gone]]
             _place(jets, kept, momentum[name], power, limit)
-        # The last pseudojet takes the place of the one that is gone.
         left -= 1
-        _move(jets, left, gone)
-        merged = -1 if beam else (gone if kept == left else kept)
-        for k in range(left):
-            if k != merged and (jets.nearest[k] == gone or jets.nearest[k] == kept):
-                _search(jets, k, left, limit)
-            elif jets.nearest[k] == left:
-                jets.nearest[k] = gone
-        if not beam:
-            jets.nearest[merged] = merged
-            _measure(jets, merged, left)
-            _offer(jets, merged, left)
-            _weigh(jets, merged)
+        _close_ranks(jets, kept, gone, left, limit)
 
 
 @_compiled

@@ -13,16 +13,7 @@ from typing import NamedTuple, no_type_check
 import numba
 import numpy as np
 
-from ._compiled import (
-    _LEAST,
-    _measure,
-    _move,
-    _offer,
-    _place,
-    _search,
-    _start,
-    _weigh,
-)
+from ._compiled import _LEAST, _close_ranks, _place, _start
 
 
 # A neighbour at any distance.
@@ -275,23 +266,11 @@ def _sample(
             work.radius[kept] = _radius_of(
                 momentum[name], jets.rapidity[kept], kind, knots, values
             )[0]
-        # The last pseudojet takes the place of the one that is gone.
         left -= 1
-        _move(jets, left, gone)
+        _close_ranks(jets, kept, gone, left, _ANY)
         work.gradient[gone] = work.gradient[left]
         work.gradient[left] = 0.0
         work.radius[gone] = work.radius[left]
-        merged = -1 if beam else (gone if kept == left else kept)
-        for k in range(left):
-            if k != merged and (jets.nearest[k] == gone or jets.nearest[k] == kept):
-                _search(jets, k, left, _ANY)
-            elif jets.nearest[k] == left:
-                jets.nearest[k] = gone
-        if not beam:
-            jets.nearest[merged] = merged
-            _measure(jets, merged, left)
-            _offer(jets, merged, left)
-            _weigh(jets, merged)
     # The derivative to a sum is that to each of its terms: down from the jets.
     for step in range(slots - 1, -1, -1):
         name, other = history[step]
