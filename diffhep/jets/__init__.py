@@ -1,5 +1,14 @@
 """Jets: generalised-kt clustering, deterministic and probabilistic."""
 
+from ._association import (
+    add_ghosts as add_ghosts,
+    ghost_grid as ghost_grid,
+    nearest_jet as nearest_jet,
+)
+from ._awkward import (
+    ClusterSequence as ClusterSequence,
+    JetDefinition as JetDefinition,
+)
 from ._candidates import (
     AbstractCandidates as AbstractCandidates,
     AllPairs as AllPairs,
