@@ -39,6 +39,7 @@ from diffhep.jets import (
     sample_history,
 )
 
+from . import _radius_figures as figures
 from ._harness import QUICK, RESULTS, Row, report
 from ._higgs_jets import MASS, WINDOW, dijet_mass, load
 
@@ -301,14 +302,29 @@ def _judge(runs: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def _draw(runs: dict[str, Any]) -> None:
+    momentum, mask = _load("test events", seed=12)
+    end = runs["constant-0.4, seed 0"]["end"]
+    found = {
+        "R = 0.4": masses(jnp.asarray(0.4), momentum, mask),
+        f"R = {end['radius']:.2f}, after the descent": end["scale"]
+        * masses(jnp.asarray(end["radius"]), momentum, mask),
+    }
+    figures.draw(RECORDED, runs, (momentum[0], mask[0]), found)
+
+
 def main() -> int:
     """Run what has not been run, and report all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", help="all unless given")
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--seeds", type=int, nargs="+", help="run these, report none")
+    parser.add_argument("--figures", action="store_true", help="draw, report nothing")
+    arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    if seeds is not None:
-        _runs(seeds)
+    if arguments.seeds is not None:
+        _runs(arguments.seeds)
+        return 0
+    if arguments.figures:
+        _draw(_runs(list(range(SETTINGS["seeds"]))))
         return 0
     return report("radius", _judge(_runs(list(range(SETTINGS["seeds"])))), **SETTINGS)
 

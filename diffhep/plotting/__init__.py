@@ -1,5 +1,6 @@
 """Figures and the report. Needs the extra `plot`; matplotlib loads at the first use."""
 
+from ._clustering_display import clustering_display as clustering_display
 from ._comparison import sigma_comparison as sigma_comparison
 from ._curves import (
     arcs_to_radii as arcs_to_radii,
