@@ -25,7 +25,13 @@ from diffhep.generator import toy_events
 from diffhep.geometry import default_barrel
 from diffhep.helix import Ionisation
 from diffhep.inference import EstimateRatio, SelectEvents, SelectHard
-from diffhep.jets import ClusterJets, CollectConstituents, MeasureMissingMomentum
+from diffhep.jets import (
+    ClusterJets,
+    CollectConstituents,
+    MeasureMissingMomentum,
+    NearestNeighbours,
+    RadiusInPt,
+)
 from diffhep.pipeline import AbstractStage, Pipeline, Replicate
 from diffhep.tagging import TagFlavours, TagJets
 from diffhep.testing import check_equivariant, check_stage
@@ -77,6 +83,13 @@ VARIANTS = {
     "DetectHits, replicated": Replicate.around([DetectHits()], num=2),
     "TagJets, by a transformer": TagFlavours.init(
         num_tracks=4, width=4, num_heads=1, num_blocks=1, key=KEY
+    ),
+    "ClusterJets, neighbours and a function": ClusterJets(
+        radius=RadiusInPt(jnp.asarray([0.8, 0.4]), (5.0, 50.0)),
+        power=jnp.asarray(-1.0),
+        sharpness=jnp.asarray(2.0),
+        num_jets=NUM_JETS,
+        candidates=NearestNeighbours(),
     ),
     "SelectEvents, hard": SelectHard(jnp.asarray(100.0), jnp.asarray(0.03)),
 }
@@ -174,7 +187,8 @@ def test_gradient_promises():
     # Every discrete choice is unbiased, and nothing else is random.
     unbiased = {name for name, p in promises.items() if p is Gradient.UNBIASED}
     choices = {"DetectHits", "AddNoise", "ClusterJets"}
-    assert unbiased == choices | {"DetectHits, replicated"}
+    variants = {"DetectHits, replicated", "ClusterJets, neighbours and a function"}
+    assert unbiased == choices | variants
     biased = {name for name, p in promises.items() if p is Gradient.BIASED}
     assert biased == {"DetectHits, detached", "SelectEvents, hard"}
     assert PIPELINE.gradient is Gradient.UNBIASED
