@@ -40,9 +40,9 @@ from ._harness import QUICK, Row, report
 
 SIZES = (64, 128) if QUICK else (64, 128, 256, 512)
 BATCHES = (64,) if QUICK else (1, 64, 512)
-REPEATS = 3 if QUICK else 7
+REPEATS = 3 if QUICK else 5
 # The first call of a turn finds the caches, and the other core, taken by others.
-CALLS = 5
+CALLS = 3
 EXACT_EVENTS = 100 if QUICK else 2000
 RADII = (0.4, 1.0) if QUICK else (0.2, 0.4, 0.7, 1.0)
 POWERS = {"anti-kt": -1.0, "kt": 1.0, "C/A": 0.0, "genkt 0.5": 0.5}
