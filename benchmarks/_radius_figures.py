@@ -53,7 +53,7 @@ def draw(
 
 
 def _event(momentum: np.ndarray, mask: np.ndarray) -> Any:
-    ghosts = ghost_grid(max_rapidity=4.0, spacing=0.06)
+    ghosts = ghost_grid(max_rapidity=5.0, spacing=0.07)
     both, alive = add_ghosts(
         jnp.asarray(momentum), jnp.asarray(mask), ghosts, jnp.ones(len(ghosts), bool)
     )

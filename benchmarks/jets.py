@@ -219,12 +219,7 @@ def _compiled(function: Callable, *arrays: Any) -> tuple[Callable[[], Any], floa
     return lambda: program(*arrays), spent
 
 
-def _speed(size: int, batch: int) -> list[Row]:
-    momentum, mask = _dijets(2 * max(BATCHES), size)
-    full = np.flatnonzero(mask.all(axis=1))
-    if len(full) == 0:
-        raise RuntimeError(f"No event has {size} particles.")
-    events = momentum[np.resize(full, batch)]
+def _peer(events: np.ndarray) -> Callable[[], None]:
     names = ("px", "py", "pz", "E")
     array = awkward.zip(
         {name: events[..., k] for k, name in enumerate(names)}, with_name="Momentum4D"
@@ -232,9 +227,19 @@ def _speed(size: int, batch: int) -> list[Row]:
     array = awkward.from_regular(array, axis=1)
     definition = _definition(0.4, -1.0)
 
-    def peer() -> None:
+    def run() -> None:
         fastjet.ClusterSequence(array, definition).inclusive_jets()
 
+    return run
+
+
+def _speed(size: int, batch: int) -> list[Row]:
+    momentum, mask = _dijets(2 * max(BATCHES), size)
+    full = np.flatnonzero(mask.all(axis=1))
+    if len(full) == 0:
+        raise RuntimeError(f"No event has {size} particles.")
+    events = momentum[np.resize(full, batch)]
+    peer = _peer(events)
     single, alive = jnp.asarray(events, "float32"), jnp.ones(events.shape[:2], bool)
     double = jnp.asarray(events)
     keys = jax.random.split(jax.random.key(0), batch)

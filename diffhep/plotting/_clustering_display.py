@@ -61,7 +61,8 @@ def clustering_display(
     axes.set(ylim=(0, 2 * np.pi))
     dress(axes, x="rapidity", y="azimuth [rad]")
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
-    axes.legend(frameon=False, fontsize=8, labelcolor=MUTED, loc="upper right")
+    place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    axes.legend(frameon=False, fontsize=8, labelcolor=MUTED, **place)
     return figure
 
 
