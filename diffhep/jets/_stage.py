@@ -52,8 +52,10 @@ class ClusterJets(AbstractStage):
 
     @property
     def gradient(self) -> Gradient:
-        """What the estimator promises."""
-        return self.estimator.gradient
+        """What the estimator promises, if all pairs are candidates; else biased."""
+        # The score misses where a history's probability jumps: see the candidates.
+        everything = isinstance(self.candidates, AllPairs)
+        return self.estimator.gradient if everything else Gradient.BIASED
 
     def __call__(self, event: Event, *, key: PRNGKeyArray) -> Event:
         """The event with a clustering, its jets, and the score of the clustering."""
