@@ -139,7 +139,8 @@ def _to_others(
     high: Int[Array, " lanes"],
 ) -> tuple[tuple[Slots, Slots, Slots], tuple[Slots, Slots, Slots]]:
     # From the shares of those whose neighbour is one of two: to their coordinates; and
-    # what is, summed over them, to their neighbour's. By hand: a third of the time.
+    # what is, summed over them, to their neighbour's. By hand, and not by `jax.vjp`: a
+    # quarter off the time of the whole search.
     rapidity, azimuth, weight, _ = state.jet
     share = jnp.where(is_low | is_high, state.share, 0.0)
     moment = 2 * share * jnp.minimum(weight, state.other)

@@ -1,7 +1,7 @@
 """Where tracks come closest to a point, seen along the field, with derivatives by hand.
 
-They are those that the fit needs anyway, and a tenth of the code of what automatic
-differentiation makes of the formulas.
+They are those that the fit needs anyway. The compiled gradient of a fit is a sixth
+smaller than with what automatic differentiation makes of the formulas.
 """
 
 from typing import Any, NamedTuple
