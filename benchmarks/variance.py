@@ -45,6 +45,18 @@ CANDIDATES = {
 }
 # How many times the raw estimator's standard deviation leave-one-out has to cut.
 BARS = {1.0: 6.0, 10.0: 10.0}
+# Candidates, sharpness and step of what `--steps` compares.
+STEPS = (
+    (("nearest only", 1.0, 0.02),)
+    if QUICK
+    else (
+        ("nearest", 30.0, 0.02),
+        ("nearest", 30.0, 0.005),
+        ("nearest only", 1.0, 0.02),
+        ("nearest only", 10.0, 0.01),
+        ("nearest only", 30.0, 0.005),
+    )
+)
 # Histories in one call: the memory of all scores to momenta.
 _AT_ONCE = 2000
 
@@ -130,6 +142,29 @@ def measure(name: str, sharpness: float) -> dict[str, dict[str, float]]:
     return found
 
 
+def _step_rows() -> list[Row]:
+    # What finite differences of many histories miss by their step, and the score of
+    # `NearestOnly` by the jumps of its probabilities.
+    found, rows = _results(), []
+    for name, sharpness, step in STEPS:
+        draw = functools.partial(_sample, CANDIDATES[name], sharpness)
+        (up, _), (down, _) = (
+            draw(TRUTH // EVENTS // 5, RADIUS + way * step, 21) for way in (1, -1)
+        )
+        values = (up - down) / (2 * step)
+        error = np.sqrt(values.var(axis=1, ddof=1).mean() / values.size)
+        truth = found[name][str(sharpness)]["truth"]
+        both = np.hypot(error, truth["error"])
+        apart = values.mean() - truth["mean"]
+        label = f"{name}, alpha {sharpness:g}, step {step:g}: finite differences"
+        rows += [
+            Row(f"{label}, GeV, peer the score", float(values.mean()), truth["mean"]),
+            Row(f"{label}, standard error", float(error)),
+            Row(f"{label}, apart, standard errors", apart / both),
+        ]
+    return rows
+
+
 def _results() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     folder = RESULTS / "variance-quick" if QUICK else RECORDED
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,8 +181,16 @@ def _results() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
 
 def main() -> int:
     """Measure what has not been measured, and report all."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--steps",
+        action="store_true",
+        help="compare finite differences of several steps with the score",
+    )
+    compare = parser.parse_args().steps
     jax.config.update("jax_enable_x64", True)
+    if compare:
+        return report("variance-steps", _step_rows(), events=EVENTS, histories=TRUTH)
     rows = []
     for name, by_sharpness in _results().items():
         for sharpness, found in by_sharpness.items():
