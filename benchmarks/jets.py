@@ -18,24 +18,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffhep.generator import (
-    GeneratorConfig,
-    Process,
-    default_cache,
-    generate_events,
-    load_events,
-)
 from diffhep.jets import (
     AbstractEngine,
     CompiledEngine,
+    EScheme,
     JaxEngine,
     NearestNeighbours,
+    RapidityAzimuth,
     cluster,
     jets_from_history,
     sample_history,
 )
 
 from ._harness import QUICK, Row, report
+from ._jets_exact import EVENTS, compare, definition, dijets
 
 
 SIZES = (64, 128) if QUICK else (64, 128, 256, 512)
@@ -43,9 +39,6 @@ BATCHES = (64,) if QUICK else (1, 64, 512)
 REPEATS = 3 if QUICK else 5
 # The first call of a turn finds the caches, and the other core, taken by others.
 CALLS = 3
-EXACT_EVENTS = 100 if QUICK else 2000
-RADII = (0.4, 1.0) if QUICK else (0.2, 0.4, 0.7, 1.0)
-POWERS = {"anti-kt": -1.0, "kt": 1.0, "C/A": 0.0, "genkt 0.5": 0.5}
 NUM_JETS = 16
 # Ours over fastjet's wall time.
 COMPILED_BARS = {64: 0.7, 128: 0.7, 256: 0.7, 512: 1.2}
@@ -54,107 +47,6 @@ JAX_BARS = {64: 1.6, 128: 1.6, 256: 4.0, 512: 9.0}
 SAMPLED_BAR = 3.0
 # The batch for which pure JAX samples, too.
 SAMPLED_IN_JAX = 64
-
-
-def _dijets(number: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
-    process = Process(
-        name="dijets",
-        label=0,
-        commands=("HardQCD:all=on", "PhaseSpace:pTHatMin=100."),
-        num_tried=number,
-        chunk_size=max(number // 2, 1),
-    )
-    config = GeneratorConfig(
-        name="jets-benchmark", processes=(process,), min_pt=0.05, max_eta=5.0
-    )
-    folder = generate_events(config, cache=default_cache())
-    particles = load_events(folder, capacity=slots).events.particles
-    # The hardest come first where some are left out; put them there in any case.
-    momentum, mask = map(np.asarray, (particles.momentum, particles.mask))
-    pt = np.where(mask, np.hypot(momentum[..., 0], momentum[..., 1]), -1.0)
-    order = np.argsort(-pt, axis=1)
-    return (
-        np.take_along_axis(momentum, order[..., None], axis=1),
-        np.take_along_axis(mask, order, axis=1),
-    )
-
-
-def _definition(radius: float, power: float) -> Any:
-    # An explicit strategy and scheme: other constructors take the arguments for
-    # something else without a word.
-    made = fastjet.JetDefinition(
-        fastjet.genkt_algorithm, radius, power, fastjet.E_scheme, fastjet.N2Plain
-    )
-    if "E scheme" not in made.description():
-        raise RuntimeError(f"fastjet understood {made.description()!r}.")
-    return made
-
-
-def _by_fastjet(momentum: np.ndarray, mask: np.ndarray, definition: Any) -> list:
-    """For each event, jets by their constituents."""
-    found = []
-    for p, alive in zip(momentum, mask, strict=True):
-        particles = []
-        for slot in np.flatnonzero(alive):
-            particle = fastjet.PseudoJet(*map(float, p[slot]))
-            particle.set_user_index(int(slot))
-            particles.append(particle)
-        sequence = fastjet._swig.ClusterSequence(particles, definition)
-        found.append(
-            {
-                frozenset(c.user_index() for c in jet.constituents()): np.array(
-                    [jet.px(), jet.py(), jet.pz(), jet.e()]
-                )
-                for jet in sequence.inclusive_jets(0.0)
-            }
-        )
-    return found
-
-
-def _exactness(engines: dict[str, AbstractEngine]) -> list[Row]:
-    slots = 256
-    momentum, mask = _dijets(EXACT_EVENTS, slots)
-
-    def all_jets(p: Any, m: Any, settings: Any, engine: AbstractEngine) -> Any:
-        history = cluster(p, m, radius=settings[0], power=settings[1], engine=engine)
-        jets, _ = jets_from_history(
-            history, p, m, num_jets=slots, threshold=0.0, width=1.0
-        )
-        return jets.momentum, jets.membership, jets.mask
-
-    runs = {
-        name: jax.jit(
-            lambda settings, engine=engine: jax.lax.map(
-                lambda event: all_jets(*event, settings, engine),
-                (jnp.asarray(momentum), jnp.asarray(mask)),
-                batch_size=100,
-            )
-        )
-        for name, engine in engines.items()
-    }
-    differ = dict.fromkeys(engines, 0)
-    worst = dict.fromkeys(engines, 0.0)
-    number = 0
-    for power in POWERS.values():
-        for radius in RADII:
-            expected = _by_fastjet(momentum, mask, _definition(radius, power))
-            number += sum(map(len, expected))
-            for name, run in runs.items():
-                arrays = map(np.asarray, run(jnp.asarray([radius, power])))
-                for p, member, alive, wanted in zip(*arrays, expected, strict=True):
-                    sets = map(frozenset, map(np.flatnonzero, member[alive]))
-                    found = dict(zip(sets, p[alive], strict=True))
-                    differ[name] += len(found.keys() ^ wanted.keys())
-                    for both in found.keys() & wanted.keys():
-                        apart = np.abs(found[both] - wanted[both]).max()
-                        worst[name] = max(worst[name], apart / wanted[both][3])
-    rows = [Row(f"jets compared, {len(POWERS)} algorithms, {len(RADII)} radii", number)]
-    for name in engines:
-        rows += [
-            Row(f"{name}: jets with other constituents", differ[name], bar=0.0),
-            Row(f"{name}: momenta, largest error", worst[name], bar=1e-12),
-        ]
-    return rows
 
 
 def _timed(calls: dict[str, Callable[[], Any]]) -> dict[str, tuple[float, float]]:
@@ -225,16 +117,16 @@ def _peer(events: np.ndarray) -> Callable[[], None]:
         {name: events[..., k] for k, name in enumerate(names)}, with_name="Momentum4D"
     )
     array = awkward.from_regular(array, axis=1)
-    definition = _definition(0.4, -1.0)
+    wanted = definition(0.4, -1.0, RapidityAzimuth(), EScheme())
 
     def run() -> None:
-        fastjet.ClusterSequence(array, definition).inclusive_jets()
+        fastjet.ClusterSequence(array, wanted).inclusive_jets()
 
     return run
 
 
 def _speed(size: int, batch: int) -> list[Row]:
-    momentum, mask = _dijets(2 * max(BATCHES), size)
+    momentum, mask = dijets(2 * max(BATCHES), size)
     full = np.flatnonzero(mask.all(axis=1))
     if len(full) == 0:
         raise RuntimeError(f"No event has {size} particles.")
@@ -294,11 +186,11 @@ def main() -> int:
     """Compare, measure and report."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     jax.config.update("jax_enable_x64", True)
-    rows = _exactness({"compiled": CompiledEngine(), "pure JAX": JaxEngine()})
+    rows = compare({"compiled": CompiledEngine(), "pure JAX": JaxEngine()})
     for size in SIZES:
         for batch in BATCHES:
             rows += _speed(size, batch)
-    return report("jets", rows, events=EXACT_EVENTS, sizes=SIZES, batches=BATCHES)
+    return report("jets", rows, events=EVENTS, sizes=SIZES, batches=BATCHES)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class MergeHistory(eqx.Module):
 
 
 class Jets(eqx.Module):
-    """Jets, by falling transverse momentum."""
+    """Jets, by falling transverse momentum (or, in e+e- collisions, energy)."""
 
     momentum: Float[Array, "jets 4"]
     """Four-momentum (px, py, pz, E), in GeV."""

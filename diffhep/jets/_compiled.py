@@ -12,12 +12,16 @@ from typing import NamedTuple, no_type_check
 import numba
 import numpy as np
 
+from ._compiled_scheme import merge, plane_of, prepare
 
-_TURN = 2 * math.pi
+
+# Rows of `_Pseudojets`: those of its slots, and those of its table.
+_NAME, _NEAREST = 0, 1
+_FIRST, _SECOND, _THIRD, _WEIGHT, _APART, _DISTANCE, _ROW = range(7)
 # What fastjet takes a smaller squared transverse momentum for, with a negative power.
 _LEAST = 1e-300
-# And the rapidity of a particle along the beam, to which |pz| is added.
-_FAR = 1e5
+# The place in `METRICS` of what measures angles between directions.
+_DIRECTIONS = 1
 _compiled = numba.njit(nogil=True, cache=True)
 
 
@@ -25,70 +29,65 @@ _compiled = numba.njit(nogil=True, cache=True)
 class _Pseudojets(NamedTuple):
     """What is left of an event: the first so many of each array."""
 
-    name: np.ndarray
-    """The lowest slot inside, where the momentum is."""
-    rapidity: np.ndarray
-    phi: np.ndarray
-    weight: np.ndarray
-    nearest: np.ndarray
-    """The nearest other within the radius; itself if there is none."""
-    apart: np.ndarray
-    """How far that is in the plane, squared; the square of the radius for itself."""
-    distance: np.ndarray
-    """`apart` times the smaller weight of the two."""
-    row: np.ndarray
-    """Room to work in."""
+    slots: np.ndarray
+    """The lowest slot inside, where the momentum is; and the nearest other within the
+    radius, itself if there is none."""
+    table: np.ndarray
+    """The place: rapidity and azimuth, or the components of the direction; the weight;
+    how far the nearest is, squared, the square of the radius for itself; that times
+    the smaller weight of the two; and room to work in. One array: what is passed on
+    takes time."""
+    half: float
+    """Half a turn of the second coordinate; infinite if that is no angle."""
 
 
 @_compiled
 @no_type_check  # numba does that, and no wrapper may stand in between
 def _coordinates(px, py, pz, energy, power):
-    """Rapidity, azimuth in [0, 2 pi), and weight."""
-    pt2 = px * px + py * py
-    phi = 0.0 if pt2 == 0.0 else math.atan2(py, px)
-    if phi < 0.0:
-        phi += _TURN
-    if phi >= _TURN:
-        phi -= _TURN
-    if energy == abs(pz) and pt2 == 0.0:
-        rapidity = _FAR + abs(pz)
-        rapidity = rapidity if pz >= 0.0 else -rapidity
-    else:
-        mass2 = max(0.0, (energy + pz) * (energy - pz) - pt2)
-        total = energy + abs(pz)
-        rapidity = 0.5 * math.log((pt2 + mass2) / (total * total))
-        rapidity = -rapidity if pz > 0.0 else rapidity
-    if power == 0.0:
-        weight = 1.0
-    elif power == 1.0:
-        weight = pt2
-    elif power == -1.0:
-        weight = 1.0 / pt2 if pt2 > _LEAST else 1.0 / _LEAST
-    else:
-        weight = (_LEAST if power < 0.0 and pt2 < _LEAST else pt2) ** power
-    return rapidity, phi, weight
+    """Rapidity, azimuth in [0, 2 pi), nothing, and weight."""
+    rapidity, phi = plane_of(px, py, pz, energy)
+    return rapidity, phi, 0.0, _weight(px * px + py * py, power)
 
 
 @_compiled
 @no_type_check
-def _start(momentum, mask, power, limit):
+def _direction(px, py, pz, energy, power):
+    """The three components of the direction, and weight."""
+    square = px * px + py * py + pz * pz
+    weight = _weight(energy * energy, power)
+    if square == 0.0:
+        return 0.0, 0.0, 1.0, weight
+    norm = 1.0 / math.sqrt(square)
+    return px * norm, py * norm, pz * norm, weight
+
+
+@_compiled
+@no_type_check
+def _weight(square, power):
+    """A power of what has this square."""
+    if power == 0.0:
+        return 1.0
+    if power == 1.0:
+        return square
+    if power == -1.0:
+        return 1.0 / square if square > _LEAST else 1.0 / _LEAST
+    return (_LEAST if power < 0.0 and square < _LEAST else square) ** power
+
+
+@_compiled
+@no_type_check
+def _start(momentum, mask, power, limit, angular):
     """Each particle a pseudojet, and how many there are."""
     slots = len(mask)
-    floats = np.empty((6, slots))
     jets = _Pseudojets(
-        np.empty(slots, np.int64),
-        floats[0],
-        floats[1],
-        floats[2],
-        np.empty(slots, np.int64),
-        floats[3],
-        floats[4],
-        floats[5],
+        np.empty((2, slots), np.int64),
+        np.empty((7, slots)),
+        math.inf if angular else math.pi,
     )
     left = 0
     for slot in range(slots):
         if mask[slot]:
-            jets.name[left] = slot
+            jets.slots[_NAME, left] = slot
             _place(jets, left, momentum[slot], power, limit)
             left += 1
     for k in range(1, left):
@@ -103,10 +102,18 @@ def _start(momentum, mask, power, limit):
 @no_type_check
 def _place(jets, k, momentum, power, limit):
     """The coordinates of a pseudojet that knows no neighbour yet."""
-    jets.rapidity[k], jets.phi[k], jets.weight[k] = _coordinates(
-        momentum[0], momentum[1], momentum[2], momentum[3], power
-    )
-    jets.apart[k], jets.nearest[k] = limit, k
+    px, py, pz, energy = momentum[0], momentum[1], momentum[2], momentum[3]
+    if jets.half == math.inf:
+        found = _direction(px, py, pz, energy, power)
+    else:
+        found = _coordinates(px, py, pz, energy, power)
+    (
+        jets.table[_FIRST, k],
+        jets.table[_SECOND, k],
+        jets.table[_THIRD, k],
+        jets.table[_WEIGHT, k],
+    ) = found
+    jets.table[_APART, k], jets.slots[_NEAREST, k] = limit, k
 
 
 @_compiled
@@ -114,20 +121,20 @@ def _place(jets, k, momentum, power, limit):
 def _measure(jets, k, number):
     """How far the first so many are from one of them, into `row`."""
     # No branch: this is the loop that a vector unit can do.
-    rapidity, phi, row = jets.rapidity, jets.phi, jets.row
-    y, f = rapidity[k], phi[k]
+    first, second, third = jets.table[_FIRST], jets.table[_SECOND], jets.table[_THIRD]
+    x, y, z, half, row = first[k], second[k], third[k], jets.half, jets.table[_ROW]
+    turn = 2 * half
     for other in range(number):
-        dy = rapidity[other] - y
-        df = abs(phi[other] - f)
-        df = df if df < math.pi else _TURN - df
-        row[other] = dy * dy + df * df
+        dx, dy, dz = first[other] - x, abs(second[other] - y), third[other] - z
+        dy = dy if dy < half else turn - dy
+        row[other] = dx * dx + dy * dy + dz * dz
 
 
 @_compiled
 @no_type_check
 def _weigh(jets, k):
-    weight = min(jets.weight[k], jets.weight[jets.nearest[k]])
-    jets.distance[k] = jets.apart[k] * weight
+    weight = min(jets.table[_WEIGHT, k], jets.table[_WEIGHT, jets.slots[_NEAREST, k]])
+    jets.table[_DISTANCE, k] = jets.table[_APART, k] * weight
 
 
 @_compiled
@@ -136,11 +143,17 @@ def _offer(jets, k, number):
     """A measured one as neighbour of the first so many, and they as its own."""
     for other in range(number):
         if other != k:
-            if jets.row[other] < jets.apart[other]:
-                jets.apart[other], jets.nearest[other] = jets.row[other], k
+            if jets.table[_ROW, other] < jets.table[_APART, other]:
+                jets.table[_APART, other], jets.slots[_NEAREST, other] = (
+                    jets.table[_ROW, other],
+                    k,
+                )
                 _weigh(jets, other)
-            if jets.row[other] < jets.apart[k]:
-                jets.apart[k], jets.nearest[k] = jets.row[other], other
+            if jets.table[_ROW, other] < jets.table[_APART, k]:
+                jets.table[_APART, k], jets.slots[_NEAREST, k] = (
+                    jets.table[_ROW, other],
+                    other,
+                )
 
 
 @_compiled
@@ -148,21 +161,31 @@ def _offer(jets, k, number):
 def _search(jets, k, left, limit):
     """The nearest neighbour from scratch."""
     _measure(jets, k, left)
-    jets.apart[k], jets.nearest[k] = limit, k
+    jets.table[_APART, k], jets.slots[_NEAREST, k] = limit, k
     for other in range(left):
-        if jets.row[other] < jets.apart[k] and other != k:
-            jets.apart[k], jets.nearest[k] = jets.row[other], other
+        if jets.table[_ROW, other] < jets.table[_APART, k] and other != k:
+            jets.table[_APART, k], jets.slots[_NEAREST, k] = (
+                jets.table[_ROW, other],
+                other,
+            )
     _weigh(jets, k)
 
 
 @_compiled
 @no_type_check
 def _move(jets, source, target):
-    jets.name[target] = jets.name[source]
-    jets.rapidity[target], jets.phi[target] = jets.rapidity[source], jets.phi[source]
-    jets.weight[target], jets.apart[target] = jets.weight[source], jets.apart[source]
-    jets.nearest[target] = jets.nearest[source]
-    jets.distance[target] = jets.distance[source]
+    jets.slots[_NAME, target] = jets.slots[_NAME, source]
+    jets.table[_FIRST, target], jets.table[_SECOND, target] = (
+        jets.table[_FIRST, source],
+        jets.table[_SECOND, source],
+    )
+    jets.table[_THIRD, target] = jets.table[_THIRD, source]
+    jets.table[_WEIGHT, target], jets.table[_APART, target] = (
+        jets.table[_WEIGHT, source],
+        jets.table[_APART, source],
+    )
+    jets.slots[_NEAREST, target] = jets.slots[_NEAREST, source]
+    jets.table[_DISTANCE, target] = jets.table[_DISTANCE, source]
 
 
 @_compiled
@@ -171,10 +194,10 @@ def _closest(jets, left):
     """The pair with the least distance, the lower name first; or one, twice."""
     first = 0
     for k in range(1, left):
-        if jets.distance[k] < jets.distance[first]:
+        if jets.table[_DISTANCE, k] < jets.table[_DISTANCE, first]:
             first = k
-    other = jets.nearest[first]
-    if jets.name[other] < jets.name[first]:
+    other = jets.slots[_NEAREST, first]
+    if jets.slots[_NAME, other] < jets.slots[_NAME, first]:
         return other, first
     return first, other
 
@@ -188,12 +211,14 @@ def _close_ranks(jets, kept, gone, left, limit):
     beam = kept == gone
     merged = -1 if beam else (gone if kept == left else kept)
     for k in range(left):
-        if k != merged and (jets.nearest[k] == gone or jets.nearest[k] == kept):
+        if k != merged and (
+            jets.slots[_NEAREST, k] == gone or jets.slots[_NEAREST, k] == kept
+        ):
             _search(jets, k, left, limit)
-        elif jets.nearest[k] == left:
-            jets.nearest[k] = gone
+        elif jets.slots[_NEAREST, k] == left:
+            jets.slots[_NEAREST, k] = gone
     if not beam:
-        jets.nearest[merged] = merged
+        jets.slots[_NEAREST, merged] = merged
         _measure(jets, merged, left)
         _offer(jets, merged, left)
         _weigh(jets, merged)
@@ -201,19 +226,34 @@ def _close_ranks(jets, kept, gone, left, limit):
 
 @_compiled
 @no_type_check
-def _cluster(momentum, mask, settings, history):
+def _limit_of(radius, angular):
+    """The squared distance from which on the beam is nearer."""
+    if not angular:
+        return radius * radius
+    if radius == math.inf:
+        return 16.0
+    if radius > math.pi:
+        return 2.0 * (3.0 + math.cos(radius))
+    return 4.0 * math.sin(0.5 * radius) ** 2
+
+
+@_compiled
+@no_type_check
+def _cluster(kind, momentum, mask, settings, history):
     """The history of one event; its momenta become those of the jets."""
-    radius, power = settings
-    limit = radius * radius
-    jets, left = _start(momentum, mask, power, limit)
+    (metric, scheme), (radius, power) = kind, settings
+    angular = metric == _DIRECTIONS
+    limit = _limit_of(radius, angular)
+    prepare(scheme, momentum)
+    jets, left = _start(momentum, mask, power, limit, angular)
     for step in range(left):
         kept, gone = _closest(jets, left)
         beam = kept == gone
-        name = jets.name[kept]
+        name = jets.slots[_NAME, kept]
         history[step, 0] = name
-        history[step, 1] = -1 if beam else jets.name[gone]
+        history[step, 1] = -1 if beam else jets.slots[_NAME, gone]
         if not beam:
-            momentum[name] += momentum[jets.name[gone]]
+            merge(scheme, momentum[name], momentum[jets.slots[_NAME, gone]])
             _place(jets, kept, momentum[name], power, limit)
         left -= 1
         _close_ranks(jets, kept, gone, left, limit)
@@ -221,16 +261,17 @@ def _cluster(momentum, mask, settings, history):
 
 @_compiled
 @no_type_check
-def cluster_events(momentum, mask, settings, history):
+def cluster_events(kind, momentum, mask, settings, history):
     """Cluster a batch of events, one after another. Releases the GIL.
 
     Args:
+        kind: The places of metric and scheme in `METRICS` and `SCHEMES`.
         momentum: Four-momenta of shape (events, slots, 4), in GeV, in double precision.
             Overwritten.
         mask: Which slots hold a particle, of shape (events, slots).
-        settings: Jet radius and power of the transverse momentum, of shape (events, 2).
+        settings: Jet radius and power p, of shape (events, 2).
         history: Filled with `keep` and `take` of `MergeHistory` where a step is taken,
             of shape (events, slots, 2).
     """
     for event in range(len(mask)):
-        _cluster(momentum[event], mask[event], settings[event], history[event])
+        _cluster(kind, momentum[event], mask[event], settings[event], history[event])

@@ -13,14 +13,29 @@ from typing import NamedTuple, no_type_check
 import numba
 import numpy as np
 
-from ._compiled import _LEAST, _close_ranks, _place, _start
+from ._compiled import (
+    _APART,
+    _DISTANCE,
+    _FIRST,
+    _LEAST,
+    _NAME,
+    _NEAREST,
+    _SECOND,
+    _WEIGHT,
+    _close_ranks,
+    _place,
+    _start,
+)
 
 
 # A neighbour at any distance.
 _ANY = 1e300
-# Beyond this the probability of a candidate is nothing.
-_NEVER = 60.0
+# Beyond this the probability of a candidate is below the rounding error of one.
+_NEVER = 40.0
 _TURN = 2 * math.pi
+# Rows of the table of `_Work`.
+_TO_FIRST, _TO_SECOND, _TO_WEIGHT, _TO_RADIUS, _RADIUS = range(5)
+_TO_PAIR, _TO_BEAM, _PAIR, _BEAM = range(5, 9)
 _compiled = numba.njit(nogil=True, cache=True)
 
 
@@ -28,12 +43,12 @@ _compiled = numba.njit(nogil=True, cache=True)
 class _Work(NamedTuple):
     """What an event's clustering adds up, and room to work in."""
 
-    gradient: np.ndarray
-    """Derivative to rapidity, azimuth, weight and radius of each pseudojet."""
-    radius: np.ndarray
-    """The radius of each pseudojet."""
-    share: np.ndarray
-    """Unnormalised probabilities: of each neighbour, and of each beam."""
+    table: np.ndarray
+    """Derivatives to the first and second coordinate, the weight and the radius of each
+    pseudojet; the radius; distances of each neighbour and beam, and unnormalised
+    probabilities. One array: what is passed on takes time."""
+    slots: np.ndarray
+    """Which have a chance to be drawn, in this step."""
     ended: np.ndarray
     """Derivatives to the momenta of the two that end in each step."""
 
@@ -71,8 +86,8 @@ def _radius_of(momentum, rapidity, kind, knots, values):
 @_compiled
 @no_type_check
 def _apart(jets, a, b):
-    dy = jets.rapidity[a] - jets.rapidity[b]
-    df = jets.phi[a] - jets.phi[b]
+    dy = jets.table[_FIRST, a] - jets.table[_FIRST, b]
+    df = jets.table[_SECOND, a] - jets.table[_SECOND, b]
     if df > math.pi:
         df -= _TURN
     elif df < -math.pi:
@@ -84,24 +99,24 @@ def _apart(jets, a, b):
 @no_type_check
 def _to_pair(jets, work, a, factor):
     """Adds the derivative to the distance of a slot and its neighbour."""
-    b = jets.nearest[a]
+    b = jets.slots[_NEAREST, a]
     dy, df = _apart(jets, a, b)
-    light = a if jets.weight[a] < jets.weight[b] else b
-    twice = 2.0 * factor * jets.weight[light]
-    work.gradient[a, 0] += twice * dy
-    work.gradient[b, 0] -= twice * dy
-    work.gradient[a, 1] += twice * df
-    work.gradient[b, 1] -= twice * df
-    work.gradient[light, 2] += factor * jets.apart[a]
+    light = a if jets.table[_WEIGHT, a] < jets.table[_WEIGHT, b] else b
+    twice = 2.0 * factor * jets.table[_WEIGHT, light]
+    work.table[_TO_FIRST, a] += twice * dy
+    work.table[_TO_FIRST, b] -= twice * dy
+    work.table[_TO_SECOND, a] += twice * df
+    work.table[_TO_SECOND, b] -= twice * df
+    work.table[_TO_WEIGHT, light] += factor * jets.table[_APART, a]
 
 
 @_compiled
 @no_type_check
 def _to_beam(jets, work, a, factor):
     """Adds the derivative to the distance of a slot and the beam."""
-    radius = work.radius[a]
-    work.gradient[a, 2] += factor * radius * radius
-    work.gradient[a, 3] += factor * 2.0 * radius * jets.weight[a]
+    radius = work.table[_RADIUS, a]
+    work.table[_TO_WEIGHT, a] += factor * radius * radius
+    work.table[_TO_RADIUS, a] += factor * 2.0 * radius * jets.table[_WEIGHT, a]
 
 
 @_compiled
@@ -109,12 +124,13 @@ def _to_beam(jets, work, a, factor):
 def _hand_down(jets, work, momentum, k, step, side, settings, knots, values, score):
     """The derivatives of an ending pseudojet, to its momentum and the parameters."""
     power = settings[0]
-    p = momentum[jets.name[k]]
+    p = momentum[jets.slots[_NAME, k]]
     px, py, pz, energy = p[0], p[1], p[2], p[3]
-    to_y, to_phi, to_weight, to_radius = work.gradient[k]
+    to_y, to_phi = work.table[_TO_FIRST, k], work.table[_TO_SECOND, k]
+    to_weight, to_radius = work.table[_TO_WEIGHT, k], work.table[_TO_RADIUS, k]
     pt2 = px * px + py * py
     kind = int(settings[2])
-    _, slope, low, share = _radius_of(p, jets.rapidity[k], kind, knots, values)
+    _, slope, low, share = _radius_of(p, jets.table[_FIRST, k], kind, knots, values)
     score[2 + low] += to_radius * (1.0 - share)
     if kind != 0:
         score[3 + low] += to_radius * share
@@ -124,8 +140,8 @@ def _hand_down(jets, work, momentum, k, step, side, settings, knots, values, sco
         to_y += to_radius * slope
     if pt2 <= 0.0:
         return
-    score[0] += to_weight * jets.weight[k] * math.log(pt2)
-    to_pt2 = to_weight * power * jets.weight[k] / pt2
+    score[0] += to_weight * jets.table[_WEIGHT, k] * math.log(pt2)
+    to_pt2 = to_weight * power * jets.table[_WEIGHT, k] / pt2
     if kind == 1:
         to_pt2 += to_radius * slope * 0.5 / pt2
     out[0] = 2.0 * px * to_pt2 - to_phi * py / pt2
@@ -146,66 +162,75 @@ def _hand_down(jets, work, momentum, k, step, side, settings, knots, values, sco
 
 @_compiled
 @no_type_check
-def _distances(jets, work, k):
-    """Of a slot to its neighbour and to the beam."""
-    lone = jets.nearest[k] == k
-    pair = _ANY if lone else jets.distance[k]
-    return pair, work.radius[k] * work.radius[k] * jets.weight[k]
+def _least(jets, work, left):
+    """The least distance, whose it is, and whether it is that to the neighbour."""
+    least, best, best_pair = 2 * _ANY, 0, False
+    own = 2 * _ANY
+    for k in range(left):
+        radius, weight = work.table[_RADIUS, k], jets.table[_WEIGHT, k]
+        # A lone one has no neighbour.
+        pair = jets.table[_DISTANCE, k] if left > 1 else _ANY
+        beam = radius * radius * weight
+        work.table[_TO_PAIR, k], work.table[_TO_BEAM, k] = pair, beam
+        # Of two that are nearest to one another the lighter one counts.
+        mine = min(beam, weight * jets.table[_APART, k] if left > 1 else _ANY)
+        if mine < own:
+            own, best, best_pair = mine, k, pair <= beam
+        least = min(least, pair, beam)
+    return least, best, best_pair
 
 
 @_compiled
 @no_type_check
 def _draw(jets, work, left, sharpness, uniform, only):
     """A candidate, its distance, the least one, and the distribution."""
-    least, best, best_pair = 2 * _ANY, 0, False
-    own = 2 * _ANY
-    for k in range(left):
-        pair, beam = _distances(jets, work, k)
-        value = min(pair, beam)
-        # Of two that are nearest to one another the lighter one counts.
-        mine = min(beam, jets.weight[k] * jets.apart[k]) if pair < _ANY else beam
-        if mine < own:
-            own, best, best_pair = mine, k, pair <= beam
-        least = min(least, value)
+    least, best, best_pair = _least(jets, work, left)
     scale = sharpness / max(least, 1e-230)
-    norm, moment = 0.0, 0.0
+    far = least + _NEVER / scale
+    norm, moment, number = 0.0, 0.0, 0
     for k in range(left):
-        work.share[k, 0] = work.share[k, 1] = 0.0
-        if only and k != best:
+        pair, beam = work.table[_TO_PAIR, k], work.table[_TO_BEAM, k]
+        work.table[_PAIR, k] = work.table[_BEAM, k] = 0.0
+        if (pair >= far and beam >= far) or (only and k != best):
             continue
-        pair, beam = _distances(jets, work, k)
-        for side, distance in enumerate((pair, beam)):
-            x = (distance - least) * scale
-            if x < _NEVER:
-                work.share[k, side] = math.exp(-x)
-                norm += work.share[k, side]
-                moment += work.share[k, side] * distance
+        work.slots[number] = k
+        number += 1
+        if pair < far:
+            share = math.exp((least - pair) * scale)
+            work.table[_PAIR, k] = share
+            norm += share
+            moment += share * pair
+        if beam < far:
+            share = math.exp((least - beam) * scale)
+            work.table[_BEAM, k] = share
+            norm += share
+            moment += share * beam
     target, chosen, chosen_pair = uniform * norm, best, best_pair
-    for k in range(left):
-        both = work.share[k, 0] + work.share[k, 1]
-        if both == 0.0:
-            continue
-        chosen, chosen_pair = k, work.share[k, 1] == 0.0 or target < work.share[k, 0]
-        if target < both:
+    for place in range(number):
+        chosen = work.slots[place]
+        pair, beam = work.table[_PAIR, chosen], work.table[_BEAM, chosen]
+        chosen_pair = beam == 0.0 or target < pair
+        if target < pair + beam:
             break
-        target -= both
-    pair, beam = _distances(jets, work, chosen)
-    distance = pair if chosen_pair else beam
-    mean = moment / norm
-    return chosen, chosen_pair, distance, best, best_pair, least, scale, norm, mean
+        target -= pair + beam
+    distance = work.table[_TO_PAIR if chosen_pair else _TO_BEAM, chosen]
+    rest = (best, best_pair, least, scale, norm, moment / norm, number)
+    return chosen, chosen_pair, distance, rest
 
 
 @_compiled
 @no_type_check
-def _note(jets, work, left, drawn, score):
+def _note(jets, work, drawn, score):
     """Adds a step to the log-probability and its derivatives."""
-    chosen, chosen_pair, distance, best, best_pair, least, scale, norm, mean = drawn
+    chosen, chosen_pair, distance, rest = drawn
+    best, best_pair, least, scale, norm, mean, number = rest
     density = scale / norm
-    for k in range(left):
-        if work.share[k, 0] > 0.0:
-            _to_pair(jets, work, k, density * work.share[k, 0])
-        if work.share[k, 1] > 0.0:
-            _to_beam(jets, work, k, density * work.share[k, 1])
+    for place in range(number):
+        k = work.slots[place]
+        if work.table[_PAIR, k] > 0.0:
+            _to_pair(jets, work, k, density * work.table[_PAIR, k])
+        if work.table[_BEAM, k] > 0.0:
+            _to_beam(jets, work, k, density * work.table[_BEAM, k])
     excess = (distance - mean) / max(least, 1e-230)
     for slot, pair, factor in (
         (chosen, chosen_pair, -scale),
@@ -218,8 +243,8 @@ def _note(jets, work, left, drawn, score):
     score[1] -= excess
     log_prob = (least - distance) * scale - math.log(norm)
     if chosen_pair:
-        other = jets.nearest[chosen]
-        if jets.nearest[other] == chosen and work.share[other, 0] > 0.0:
+        other = jets.slots[_NEAREST, chosen]
+        if jets.slots[_NEAREST, other] == chosen and work.table[_PAIR, other] > 0.0:
             log_prob += math.log(2.0)
     return log_prob
 
@@ -232,45 +257,44 @@ def _sample(
     """One event. `settings`: power, sharpness, kind of radius, only the nearest."""
     power, sharpness, kind = settings[0], settings[1], int(settings[2])
     only = settings[3] > 0.0
-    jets, left = _start(momentum, mask, power, _ANY)
+    jets, left = _start(momentum, mask, power, _ANY, False)
     slots = len(mask)
     work = _Work(
-        np.zeros((slots, 4)),
-        np.empty(slots),
-        np.empty((slots, 2)),
-        np.zeros((slots, 2, 4)),
+        np.zeros((9, slots)), np.empty(slots, np.int64), np.zeros((slots, 2, 4))
     )
     for k in range(left):
-        p = momentum[jets.name[k]]
-        work.radius[k] = _radius_of(p, jets.rapidity[k], kind, knots, values)[0]
+        p = momentum[jets.slots[_NAME, k]]
+        work.table[_RADIUS, k] = _radius_of(
+            p, jets.table[_FIRST, k], kind, knots, values
+        )[0]
     log_prob = 0.0
     for step in range(left):
         drawn = _draw(jets, work, left, sharpness, uniforms[step], only)
-        log_prob += _note(jets, work, left, drawn, score)
+        log_prob += _note(jets, work, drawn, score)
         kept = drawn[0]
-        gone = jets.nearest[kept] if drawn[1] else kept
-        if jets.name[gone] < jets.name[kept]:
+        gone = jets.slots[_NEAREST, kept] if drawn[1] else kept
+        if jets.slots[_NAME, gone] < jets.slots[_NAME, kept]:
             kept, gone = gone, kept
         beam = kept == gone
-        name = jets.name[kept]
+        name = jets.slots[_NAME, kept]
         history[step, 0] = name
-        history[step, 1] = -1 if beam else jets.name[gone]
+        history[step, 1] = -1 if beam else jets.slots[_NAME, gone]
         _hand_down(jets, work, momentum, kept, step, 0, settings, knots, values, score)
-        work.gradient[kept] = 0.0
+        work.table[:_RADIUS, kept] = 0.0
         if not beam:
             _hand_down(
                 jets, work, momentum, gone, step, 1, settings, knots, values, score
             )
-            momentum[name] += momentum[jets.name[gone]]
+            momentum[name] += momentum[jets.slots[_NAME, gone]]
             _place(jets, kept, momentum[name], power, _ANY)
-            work.radius[kept] = _radius_of(
-                momentum[name], jets.rapidity[kept], kind, knots, values
+            work.table[_RADIUS, kept] = _radius_of(
+                momentum[name], jets.table[_FIRST, kept], kind, knots, values
             )[0]
         left -= 1
         _close_ranks(jets, kept, gone, left, _ANY)
-        work.gradient[gone] = work.gradient[left]
-        work.gradient[left] = 0.0
-        work.radius[gone] = work.radius[left]
+        for row in range(_RADIUS + 1):
+            work.table[row, gone] = work.table[row, left]
+        work.table[:_RADIUS, left] = 0.0
     # The derivative to a sum is that to each of its terms: down from the jets.
     for step in range(slots - 1, -1, -1):
         name, other = history[step]

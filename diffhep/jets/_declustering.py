@@ -9,6 +9,7 @@ from ..event import MergeHistory
 from ..numerics import safe_sqrt, wrap_angle
 from ._alive import alive_momentum
 from ._distance import coordinates_of
+from ._scheme import AbstractScheme, EScheme
 
 
 class Splittings(eqx.Module):
@@ -33,6 +34,8 @@ def splittings_of(
     history: MergeHistory,
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
+    *,
+    scheme: AbstractScheme | None = None,
 ) -> Splittings:
     """The splittings of all jets of a history.
 
@@ -42,10 +45,12 @@ def splittings_of(
         history: Which pseudojets merged.
         momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
         mask: Which slots hold a constituent.
+        scheme: How momenta are recombined; by `EScheme` unless given.
 
     Returns:
         The splittings.
     """
+    rule = EScheme() if scheme is None else scheme
 
     def merge(
         momenta: Float[Array, "constituents 4"], step: MergeHistory
@@ -53,10 +58,11 @@ def splittings_of(
         keep, take = step.keep, jnp.maximum(step.take, 0)
         one, other = momenta[keep], momenta[take]
         pair = step.take >= 0
-        merged = jnp.where(pair, one + other, one)
+        merged = jnp.where(pair, rule.merge(one, other), one)
         return momenta.at[keep].set(merged), (one, jnp.where(pair, other, one))
 
-    _, (one, other) = jax.lax.scan(merge, alive_momentum(momentum, mask), history)
+    prepared = rule.prepare(alive_momentum(momentum, mask).T).T
+    _, (one, other) = jax.lax.scan(merge, prepared, history)
     valid = history.take >= 0
     swap = _pt2(other) > _pt2(one)
     harder = jnp.where(swap, history.take, history.keep)

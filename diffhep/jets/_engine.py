@@ -6,12 +6,10 @@ An engine returns integers; whatever is differentiated is computed from these by
 
 import abc
 import functools
-import importlib
 import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -22,10 +20,14 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 from ..event import MergeHistory
+from ._algorithm import METRICS, SCHEMES, Algorithm
 from ._alive import alive_momentum
+from ._fastjet import fastjet_definition, load_package, steps_of
 from ._greedy import greedy_history
+from ._metric import AbstractMetric
 from ._neighbour_state import Parameters
-from ._radius import AbstractRadius, ConstantRadius, as_radius, tabulated
+from ._radius import AbstractRadius, ConstantRadius, tabulated
+from ._scheme import AbstractScheme
 
 
 # Parts that each thread is given: the last one is not waited for too long.
@@ -40,16 +42,15 @@ class AbstractEngine(eqx.Module):
         self,
         momentum: Float[Array, "constituents 4"],
         mask: Bool[Array, " constituents"],
-        radius: AbstractRadius,
-        power: Float[Array, ""],
+        algorithm: Algorithm,
     ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
         """The history of one event; `vmap` for several.
 
         Args:
             momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
             mask: Which slots hold a constituent.
-            radius: Jet radius R; not every engine knows other than constant ones.
-            power: Power p of the transverse momentum.
+            algorithm: The algorithm; not every engine knows other radii than constant
+                ones, or metrics and schemes other than those of this package.
 
         Returns:
             `keep` and `take` of `MergeHistory`.
@@ -63,11 +64,10 @@ class JaxEngine(AbstractEngine):
         self,
         momentum: Float[Array, "constituents 4"],
         mask: Bool[Array, " constituents"],
-        radius: AbstractRadius,
-        power: Float[Array, ""],
+        algorithm: Algorithm,
     ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
         """The history of one event; `vmap` for several."""
-        return greedy_history(momentum, mask, radius, power)
+        return greedy_history(momentum, mask, algorithm)
 
 
 class AbstractHostEngine(AbstractEngine):
@@ -80,34 +80,47 @@ class AbstractHostEngine(AbstractEngine):
         mask: np.ndarray,
         radius: np.ndarray,
         power: np.ndarray,
+        *,
+        metric: AbstractMetric,
+        scheme: AbstractScheme,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The histories of events along a leading axis."""
+        """The histories of events along a leading axis.
+
+        Args:
+            momentum: Four-momenta, of shape (events, slots, 4), in GeV, safe in dead
+                slots.
+            mask: Which slots hold a constituent, of shape (events, slots).
+            radius: Jet radius of each event.
+            power: Power p of each event.
+            metric: One of `RapidityAzimuth` and `EnergyAngle`.
+            scheme: One of the schemes of this package.
+
+        Returns:
+            `keep` and `take` of `MergeHistory`.
+        """
 
     def __call__(
         self,
         momentum: Float[Array, "constituents 4"],
         mask: Bool[Array, " constituents"],
-        radius: AbstractRadius,
-        power: Float[Array, ""],
+        algorithm: Algorithm,
     ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
         """The history of one event; `vmap` for several."""
-        if not isinstance(radius, ConstantRadius):
-            raise ValueError(
-                f"`{type(self).__name__}` takes a number as radius, but got a "
-                f"`{type(radius).__name__}`; use `JaxEngine`."
-            )
+        radius = _known(algorithm, type(self).__name__)
         steps = jax.ShapeDtypeStruct(mask.shape, np.int32)
         return jax.pure_callback(
-            self._flat,
+            functools.partial(self._flat, algorithm.metric, algorithm.scheme),
             (steps, steps),
             momentum,
             mask,
             radius.value,
-            power,
+            algorithm.power,
             vmap_method="broadcast_all",
         )
 
-    def _flat(self, *arrays: Array) -> tuple[np.ndarray, np.ndarray]:
+    def _flat(
+        self, metric: AbstractMetric, scheme: AbstractScheme, *arrays: Array
+    ) -> tuple[np.ndarray, np.ndarray]:
         momentum, mask, radius, power = map(np.asarray, arrays)
         shape, slots = mask.shape, mask.shape[-1]
         keep, take = self.run(
@@ -115,6 +128,8 @@ class AbstractHostEngine(AbstractEngine):
             mask.reshape(-1, slots),
             radius.astype(np.float64).ravel(),
             power.astype(np.float64).ravel(),
+            metric=metric,
+            scheme=scheme,
         )
         return keep.reshape(shape), take.reshape(shape)
 
@@ -134,7 +149,7 @@ class CompiledEngine(AbstractHostEngine):
             raise ValueError(
                 f"`num_threads` is {self.num_threads}, but must be at least 1."
             )
-        _load("numba", "CompiledEngine")
+        load_package("numba", "CompiledEngine")
 
     def run(
         self,
@@ -142,6 +157,9 @@ class CompiledEngine(AbstractHostEngine):
         mask: np.ndarray,
         radius: np.ndarray,
         power: np.ndarray,
+        *,
+        metric: AbstractMetric,
+        scheme: AbstractScheme,
     ) -> tuple[np.ndarray, np.ndarray]:
         # Not at the top: numba is optional, and takes a second to import.
         from ._compiled import cluster_events  # noqa: PLC0415
@@ -150,7 +168,8 @@ class CompiledEngine(AbstractHostEngine):
         history[:] = 0, -2
         # The momenta are overwritten.
         arrays = (momentum.copy(), mask, np.stack([radius, power], axis=1), history)
-        self._spread(cluster_events, arrays)
+        kind = METRICS.index(type(metric)), SCHEMES.index(type(scheme))
+        self._spread(functools.partial(cluster_events, kind), arrays)
         return history[..., 0], history[..., 1]
 
     def sample(
@@ -263,7 +282,7 @@ class FastjetEngine(AbstractHostEngine):
     """
 
     def __check_init__(self):
-        _load("fastjet", "FastjetEngine")
+        load_package("fastjet", "FastjetEngine")
 
     def run(
         self,
@@ -271,12 +290,16 @@ class FastjetEngine(AbstractHostEngine):
         mask: np.ndarray,
         radius: np.ndarray,
         power: np.ndarray,
+        *,
+        metric: AbstractMetric,
+        scheme: AbstractScheme,
     ) -> tuple[np.ndarray, np.ndarray]:
         keep, take = np.zeros(mask.shape, np.int32), np.full(mask.shape, -2, np.int32)
         for event, alive in enumerate(mask):
-            steps = _by_fastjet(
-                momentum[event], alive, float(radius[event]), float(power[event])
+            definition = fastjet_definition(
+                float(radius[event]), float(power[event]), metric, scheme
             )
+            steps = steps_of(momentum[event], alive, definition)
             for step, (one, other) in enumerate(steps):
                 keep[event, step], take[event, step] = one, other
         return keep, take
@@ -288,6 +311,8 @@ def cluster(
     *,
     radius: Float[Array, ""] | AbstractRadius,
     power: Float[Array, ""],
+    metric: AbstractMetric | None = None,
+    scheme: AbstractScheme | None = None,
     engine: AbstractEngine | None = None,
 ) -> MergeHistory:
     """The history of ordinary sequential recombination: always the least distance.
@@ -299,15 +324,18 @@ def cluster(
         mask: Which slots hold a constituent.
         radius: Jet radius R, or a function for it.
         power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
+        metric: In which coordinates; `RapidityAzimuth` unless given. `EnergyAngle` is
+            for e+e- collisions, with Durham's for an infinite radius and a power of 1.
+        scheme: How momenta are recombined; by `EScheme` unless given.
         engine: How it is found; by `JaxEngine` unless given.
 
     Returns:
         The history.
     """
     engine = JaxEngine() if engine is None else engine
+    algorithm = Algorithm.of(radius, power, metric, scheme)
     # Integers come out: there is no gradient to drop.
-    reach = as_radius(radius)
-    inputs = stop_gradient((alive_momentum(momentum, mask), mask, reach, power))
+    inputs = stop_gradient((alive_momentum(momentum, mask), mask, algorithm))
     return MergeHistory(*engine(*inputs))
 
 
@@ -316,56 +344,19 @@ def _threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number, thread_name_prefix="diffhep-jets")
 
 
-def _load(package: str, engine: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f"`{engine}` needs the package `{package}`; install it with "
-            "`pip install diffhep[jets]`, or use `JaxEngine`."
-        ) from error
-
-
-def _by_fastjet(
-    momentum: np.ndarray, mask: np.ndarray, radius: float, power: float
-) -> list[tuple[int, int]]:
-    """The steps of one event, as pairs of `keep` and `take`."""
-    fastjet = _load("fastjet", "FastjetEngine")
-    # The generalised algorithm with an explicit strategy: other constructors take the
-    # arguments for something else without a word.
-    definition = fastjet.JetDefinition(
-        fastjet.genkt_algorithm, radius, power, fastjet.E_scheme, fastjet.N2Plain
-    )
-    names = np.flatnonzero(mask)
-    particles = [fastjet.PseudoJet(*map(float, momentum[slot])) for slot in names]
-    sequence = fastjet._swig.ClusterSequence(particles, definition)
-    steps: dict[int, tuple[int, int]] = {}
-    ended = []
-    # In the opposite order of that in which they met the beam.
-    for jet in sequence.inclusive_jets(0.0):
-        ended.append(_walk(jet, names, steps))
-    beams = [k for k in range(len(names)) if k + len(names) not in steps]
-    for place, name in zip(beams, reversed(ended), strict=True):
-        steps[place + len(names)] = (name, -1)
-    return [steps[index] for index in sorted(steps)]
-
-
-def _walk(jet, names: np.ndarray, steps: dict[int, tuple[int, int]]) -> int:
-    # Down the tree without recursion: it may be as deep as there are particles. The
-    # first elements of fastjet's history are the particles, then comes one per step.
-    fastjet = _load("fastjet", "FastjetEngine")
-    open_, order, parents = [jet], [], {}
-    while open_:
-        one = open_.pop()
-        index = one.cluster_hist_index()
-        order.append(index)
-        first, second = fastjet.PseudoJet(), fastjet.PseudoJet()
-        if one.has_parents(first, second):
-            parents[index] = first.cluster_hist_index(), second.cluster_hist_index()
-            open_ += [first, second]
-    name = {index: int(names[index]) for index in order if index not in parents}
-    for index in reversed(order):
-        if index in parents:
-            both = sorted(name[parent] for parent in parents[index])
-            steps[index], name[index] = (both[0], both[1]), both[0]
-    return name[order[0]]
+def _known(algorithm: Algorithm, engine: str) -> ConstantRadius:
+    # The radius of an algorithm that engines outside of JAX know.
+    radius = algorithm.radius
+    if not isinstance(radius, ConstantRadius):
+        raise ValueError(
+            f"`{engine}` takes a number as radius, but got a "
+            f"`{type(radius).__name__}`; use `JaxEngine`."
+        )
+    for part, known in ((algorithm.metric, METRICS), (algorithm.scheme, SCHEMES)):
+        if type(part) not in known:
+            names = ", ".join(f"`{kind.__name__}`" for kind in known)
+            raise ValueError(
+                f"`{engine}` knows {names}, but got a `{type(part).__name__}`; use "
+                "`JaxEngine`."
+            )
+    return radius

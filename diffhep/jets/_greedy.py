@@ -10,34 +10,51 @@ the old one is a lower bound until then.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ._algorithm import Algorithm
 from ._blocks import lanes_last
-from ._distance import coordinates_of, largest_distance, plane_distance2
+from ._distance import largest_distance
 from ._lanes import at, put, slot_numbers
+from ._metric import AbstractMetric
 from ._neighbour_state import first_lowest
-from ._radius import AbstractRadius, ConstantRadius, radii
+from ._radius import ConstantRadius, radii
+from ._scheme import AbstractScheme
 
 
 # What stands for a neighbour that is gone.
 _GONE = -1
 _CPU_BLOCK = 64
 
-_Limit = Callable[[tuple[Array, ...]], Array]
+
+class _Jet(NamedTuple):
+    """What distances are computed from, in pieces: one array would be copied."""
+
+    place: tuple[Array, ...]
+    weight: Array
+    limit: Array | None
+    """The squared radius, unless it is constant."""
+
+
+class _Rules(NamedTuple):
+    """The algorithm, as the loop needs it."""
+
+    metric: AbstractMetric
+    scheme: AbstractScheme
+    jet_of: Callable[[Array], _Jet]
+    limit_of: Callable[[_Jet], Any]
 
 
 class _State(eqx.Module):
     """The pseudojets, each in the lowest slot of its constituents."""
 
     momentum: Float[Array, "4 slots lanes"]
-    jet: tuple[Float[Array, "slots lanes"], ...]
-    """Rapidity, azimuth, weight, and unless it is constant the squared radius. In
-    pieces: as one array it would be copied in each iteration."""
+    jet: _Jet
     neighbour: Int[Array, "slots lanes"]
     """The slot of the nearest neighbour, or `_GONE`."""
     apart: Float[Array, "slots lanes"]
@@ -68,30 +85,28 @@ class _Move(eqx.Module):
 def greedy_history(
     momentum: Float[Array, "constituents 4"],
     mask: Bool[Array, " constituents"],
-    radius: AbstractRadius,
-    power: Float[Array, ""],
+    algorithm: Algorithm,
 ) -> tuple[Int[Array, " steps"], Int[Array, " steps"]]:
     """The history of ordinary sequential recombination.
 
     Args:
         momentum: Four-momenta (px, py, pz, E), in GeV, safe in dead slots.
         mask: Which slots hold a constituent.
-        radius: Jet radius R.
-        power: Power of the transverse momentum.
+        algorithm: The algorithm.
 
     Returns:
         `keep` and `take` of `MergeHistory`.
     """
-    leaves, structure = jax.tree.flatten(radius)
-    keep, take = _cluster_lanes(structure)(mask, momentum.T, power, *leaves)
+    leaves, structure = jax.tree.flatten(algorithm)
+    keep, take = _cluster_lanes(structure)(mask, momentum.T, *leaves)
     return keep, take
 
 
 @functools.cache
 def _cluster_lanes(structure: Any) -> Callable[..., tuple[Array, ...]]:
-    # One per kind of radius: `custom_vmap` knows arrays, not functions.
-    def search(mask: Array, momentum: Array, power: Array, *leaves: Array) -> Any:
-        return _search(mask, momentum, power, jax.tree.unflatten(structure, leaves))
+    # One per kind of algorithm: `custom_vmap` knows arrays, not functions.
+    def search(mask: Array, momentum: Array, *leaves: Array) -> Any:
+        return _search(mask, momentum, jax.tree.unflatten(structure, leaves))
 
     return lanes_last(search, cpu_block=_CPU_BLOCK)
 
@@ -99,46 +114,49 @@ def _cluster_lanes(structure: Any) -> Callable[..., tuple[Array, ...]]:
 def _search(
     mask: Bool[Array, "slots lanes"],
     momentum: Float[Array, "4 slots lanes"],
-    power: Float[Array, " lanes"],
-    radius: AbstractRadius,
+    algorithm: Algorithm,
 ) -> tuple[Int[Array, "steps lanes"], Int[Array, "steps lanes"]]:
-    # A constant one need not be carried along.
-    fixed = radius.value[None] ** 2 if isinstance(radius, ConstantRadius) else None
-
-    def jet_of(momentum: Array) -> tuple[Array, ...]:
-        lead = (1,) * (momentum.ndim - 2)
-        jet = tuple(coordinates_of(momentum, jnp.reshape(power, (*lead, -1))))
-        if fixed is not None:
-            return jet
-        return (*jet, radii(radius, momentum, jet[0]) ** 2)
-
-    def limit_of(jet: tuple[Array, ...]) -> Array:
-        return jet[3] if fixed is None else fixed
-
-    def iterate(state: _State) -> _State:
-        move = _choose(state, limit_of(state.jet))
-        return _apply(state, move, jet_of, limit_of)
-
+    rules = _rules(algorithm)
+    momentum = rules.scheme.prepare(momentum)
     state = jax.lax.while_loop(
         lambda state: jnp.any(state.left > 0),
-        iterate,
-        _start(mask, momentum, jet_of(momentum), limit_of),
+        lambda state: _apply(state, _choose(state, rules), rules),
+        _start(mask, momentum, rules),
     )
     return state.keep, state.take
+
+
+def _rules(algorithm: Algorithm) -> _Rules:
+    radius, metric = algorithm.radius, algorithm.metric
+    # A constant one need not be carried along.
+    fixed = None
+    if isinstance(radius, ConstantRadius):
+        fixed = metric.reach2(radius.value)[None]
+
+    def jet_of(momentum: Array) -> _Jet:
+        lead = (1,) * (momentum.ndim - 2)
+        power = jnp.reshape(algorithm.power, (*lead, -1))
+        own = None if fixed is not None else metric.reach2(radii(radius, momentum))
+        return _Jet(*metric.coordinates(momentum, power), own)
+
+    def limit_of(jet: _Jet) -> Any:
+        return jet.limit if fixed is None else fixed
+
+    return _Rules(metric, algorithm.scheme, jet_of, limit_of)
 
 
 def _start(
     mask: Bool[Array, "slots lanes"],
     momentum: Float[Array, "4 slots lanes"],
-    jet: tuple[Array, ...],
-    limit_of: _Limit,
+    rules: _Rules,
 ) -> _State:
+    jet = rules.jet_of(momentum)
     most = largest_distance(momentum)
     number = slot_numbers(mask)
 
     def compare(slot: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         apart, neighbour = best
-        row = plane_distance2(tuple(x[slot][None] for x in jet), jet)
+        row = rules.metric.apart2(tuple(x[slot][None] for x in jet.place), jet.place)
         row = jnp.where(mask[slot][None] & (number != slot), row, most)
         nearer = row < apart
         return jnp.where(nearer, row, apart), jnp.where(nearer, slot, neighbour)
@@ -153,7 +171,7 @@ def _start(
         jet=jet,
         neighbour=neighbour,
         apart=apart,
-        key=jnp.where(mask, jet[2] * jnp.minimum(apart, limit_of(jet)), most),
+        key=jnp.where(mask, _own_distance(jet, apart, rules), most),
         left=left,
         keep=jnp.zeros(mask.shape, jnp.int32),
         take=jnp.full(mask.shape, -2, jnp.int32),
@@ -161,7 +179,14 @@ def _start(
     )
 
 
-def _choose(state: _State, limit: Float[Array, "#slots lanes"]) -> _Move:
+def _own_distance(
+    jet: _Jet, apart: Float[Array, "slots lanes"], rules: _Rules
+) -> Float[Array, "slots lanes"]:
+    return jet.weight * jnp.minimum(apart, rules.limit_of(jet))
+
+
+def _choose(state: _State, rules: _Rules) -> _Move:
+    limit = rules.limit_of(state.jet)
     slot = first_lowest(state.key)
     neighbour = at(state.neighbour, slot)
     bound = limit[0] if limit.shape[0] == 1 else at(limit, slot)
@@ -178,20 +203,18 @@ def _choose(state: _State, limit: Float[Array, "#slots lanes"]) -> _Move:
 def _apply(
     state: _State,
     move: _Move,
-    jet_of: Callable[[Array], tuple[Array, ...]],
-    limit_of: _Limit,
+    rules: _Rules,
 ) -> _State:
     most = largest_distance(state.apart)
     number = slot_numbers(state.key)
     done = move.merges | move.ends
-    momentum = at(state.momentum, move.low)
-    momentum += jnp.where(move.merges[None], at(state.momentum, move.high), 0.0)
-    new = jet_of(momentum)
+    one, other = at(state.momentum, move.low), at(state.momentum, move.high)
+    momentum = jnp.where(move.merges[None], rules.scheme.merge(one, other), one)
+    new = rules.jet_of(momentum)
     here = (number == move.low[None]) & move.active[None]
-    pieces = zip(new, state.jet, strict=True)
-    jet = tuple(jnp.where(here, one[None], other) for one, other in pieces)
+    jet = jax.tree.map(lambda a, b: jnp.where(here, a[None], b), new, state.jet)
     dead = (state.key >= most) | ((number == move.high[None]) & done[None])
-    row = plane_distance2(tuple(x[None] for x in new), jet)
+    row = rules.metric.apart2(tuple(x[None] for x in new.place), jet.place)
     row = jnp.where(dead | here, most, row)
     # Whoever is nearer to the new one than to any other; and whose neighbour is gone.
     nearer = (row < state.apart) & move.merges[None]
@@ -208,7 +231,7 @@ def _apply(
         jet=jet,
         neighbour=neighbour,
         apart=apart,
-        key=jnp.where(dead, most, jet[2] * jnp.minimum(apart, limit_of(jet))),
+        key=jnp.where(dead, most, _own_distance(jet, apart, rules)),
         left=state.left - count,
         keep=put(state.keep, step, move.low),
         take=put(state.take, step, jnp.where(move.merges, move.high, -1)),

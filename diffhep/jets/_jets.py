@@ -6,7 +6,10 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 from ..event import Jets, MergeHistory
-from ..numerics import safe_norm, sanitise, smooth_step
+from ..numerics import sanitise, smooth_step
+from ._alive import alive_momentum
+from ._metric import AbstractMetric, RapidityAzimuth
+from ._scheme import AbstractScheme, EScheme
 
 
 def jets_from_history(
@@ -17,12 +20,14 @@ def jets_from_history(
     num_jets: int,
     threshold: float,
     width: float,
+    metric: AbstractMetric | None = None,
+    scheme: AbstractScheme | None = None,
 ) -> tuple[Jets, Bool[Array, ""]]:
     """The hardest jets of a clustering, and whether some were left out.
 
-    The momenta are sums over constituents (the E-scheme) and pathwise in theirs. The
-    weight is exactly zero up to the threshold, so that a jet comes and goes without a
-    step, and which jets fill the slots does not matter unless too many lie above it.
+    The momenta are pathwise in those of the constituents. The weight is exactly zero up
+    to the threshold, so that a jet comes and goes without a step, and which jets fill
+    the slots does not matter unless too many lie above it.
 
     Args:
         history: Which pseudojets merged.
@@ -31,20 +36,23 @@ def jets_from_history(
         num_jets: Jet slots.
         threshold: Transverse momentum up to which a jet has no weight, in GeV.
         width: A jet has full weight from the threshold plus this on, in GeV.
+        metric: That of the clustering, `RapidityAzimuth` unless given: with
+            `EnergyAngle` all cuts are on energies.
+        scheme: That of the clustering; `EScheme` unless given.
 
     Returns:
-        The jets, by falling transverse momentum; and whether more jets than there are
-        slots exceed the threshold.
+        The jets, by falling transverse momentum or energy; and whether more jets than
+        there are slots exceed the threshold.
     """
+    metric = RapidityAzimuth() if metric is None else metric
     slots = mask.shape[0]
     number = jnp.arange(slots, dtype=history.keep.dtype)
-    momentum = sanitise(momentum, mask)
     holder = jet_of_each(history, mask)
-    sums = jnp.zeros_like(momentum).at[holder].add(momentum)
+    sums = recombine(history, momentum, mask, scheme=scheme)
     exists = mask & (holder == number)
     # Which ones are the hardest is an integer: there is no gradient to drop.
-    pt = jnp.where(exists, safe_norm(stop_gradient(sums)[:, :2]), -1.0)
-    hardest, place = jax.lax.top_k(pt, min(num_jets, slots))
+    size = jnp.where(exists, metric.size(stop_gradient(sums).T), -1.0)
+    hardest, place = jax.lax.top_k(size, min(num_jets, slots))
     missing = (0, num_jets - place.shape[0])
     alive = jnp.pad(hardest >= 0, missing)
     member = jnp.pad(place.astype(number.dtype), missing)[:, None] == holder[None]
@@ -52,10 +60,47 @@ def jets_from_history(
 
     total = jnp.pad(sums[place], (missing, (0, 0)))
     total = jnp.where(alive[:, None], total, 0.0)
-    weight = smooth_step((safe_norm(total[:, :2]) - threshold) / width)
+    weight = smooth_step((metric.size(total.T) - threshold) / width)
     weight = jnp.where(alive, weight, 0.0)
-    overflow = jnp.sum(pt > threshold, dtype=number.dtype) > num_jets
+    overflow = jnp.sum(size > threshold, dtype=number.dtype) > num_jets
     return Jets(total, member, weight, alive), overflow
+
+
+def recombine(
+    history: MergeHistory,
+    momentum: Float[Array, "constituents 4"],
+    mask: Bool[Array, " constituents"],
+    *,
+    scheme: AbstractScheme | None = None,
+) -> Float[Array, "constituents 4"]:
+    """The four-momenta of the jets of a history, each in the slot that names it.
+
+    Pathwise in the momenta, for a fixed history.
+
+    Args:
+        history: Which pseudojets merged; that of a clustering that was stopped has -2
+            for `take` from there on.
+        momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
+        mask: Which slots hold a constituent.
+        scheme: How momenta are recombined; by `EScheme` unless given.
+
+    Returns:
+        Four-momenta, in GeV. What other slots hold means nothing, but is finite.
+    """
+    if scheme is None or isinstance(scheme, EScheme):
+        parts = sanitise(momentum, mask)
+        return jnp.zeros_like(parts).at[jet_of_each(history, mask)].add(parts)
+
+    def merge(
+        momenta: Float[Array, "constituents 4"], step: MergeHistory
+    ) -> tuple[Float[Array, "constituents 4"], None]:
+        one, other = momenta[step.keep], momenta[jnp.maximum(step.take, 0)]
+        # Only where two merge: elsewhere it is one with itself.
+        merged = jnp.where(step.take >= 0, scheme.merge(one, other), one)
+        return momenta.at[step.keep].set(merged), None
+
+    safe = alive_momentum(momentum, mask)
+    return jax.lax.scan(merge, scheme.prepare(safe.T).T, history)[0]
 
 
 def jet_of_each(

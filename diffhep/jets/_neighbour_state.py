@@ -84,7 +84,7 @@ def jet_of(momentum: Array, parameters: Parameters) -> Jet:
     lead = (1,) * (momentum.ndim - 2)
     power = jnp.reshape(parameters.power, (*lead, -1))
     rapidity, azimuth, weight = coordinates_of(momentum, power)
-    return rapidity, azimuth, weight, radii(parameters.radius, momentum, rapidity)
+    return rapidity, azimuth, weight, radii(parameters.radius, momentum)
 
 
 def start(

@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..numerics import safe_sqrt
+from ._distance import coordinates_of
+
 
 class AbstractRadius(eqx.Module):
     """A jet radius that may differ from pseudojet to pseudojet."""
@@ -115,26 +118,25 @@ def tabulated(
 def radii(
     radius: AbstractRadius,
     momentum: Float[Array, "4 *slots lanes"],
-    rapidity: Float[Array, "*slots lanes"],
 ) -> Float[Array, "*slots lanes"]:
     """The radii of pseudojets, lanes last.
 
     Args:
         radius: The function, whose arrays have `lanes` as last axis.
         momentum: Four-momenta (px, py, pz, E), in GeV.
-        rapidity: Their rapidities.
 
     Returns:
         The radii.
     """
+    shape = momentum.shape[1:]
     if isinstance(radius, ConstantRadius):
-        lead = (1,) * (rapidity.ndim - 1)
-        return jnp.broadcast_to(jnp.reshape(radius.value, (*lead, -1)), rapidity.shape)
-    pt2 = momentum[0] ** 2 + momentum[1] ** 2
-    flat = pt2 <= 0
-    pt = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, pt2)))
+        lead = (1,) * (len(shape) - 1)
+        return jnp.broadcast_to(jnp.reshape(radius.value, (*lead, -1)), shape)
+    pt = safe_sqrt(momentum[0] ** 2 + momentum[1] ** 2)
+    # Computed for the distances, too: the compiler does so once.
+    rapidity, _, _ = coordinates_of(momentum, jnp.zeros_like(pt))
     run: Callable = lambda r, pt, y: r(pt, y)  # noqa: E731
-    for _ in range(rapidity.ndim - 1):
+    for _ in range(len(shape) - 1):
         run = jax.vmap(run, in_axes=(None, 0, 0))
     return jax.vmap(run, in_axes=(-1, -1, -1), out_axes=-1)(radius, pt, rapidity)
 

@@ -11,15 +11,19 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..event import MergeHistory
 from ..numerics import store
+from ._algorithm import Algorithm
 from ._alive import alive_momentum
 from ._blocks import lanes_last
 from ._candidates import AbstractCandidates, AllPairs, NearestOnly
 from ._derivative import to_constituents
 from ._engine import AbstractEngine, CompiledEngine, JaxEngine
 from ._lanes import Settings, start
+from ._metric import AbstractMetric
 from ._neighbour_state import Parameters
 from ._neighbours import search_neighbours
 from ._radius import AbstractRadius, ConstantRadius, as_radius
+from ._replay import draw_history, history_log_prob
+from ._scheme import AbstractScheme
 from ._step import search
 
 
@@ -47,6 +51,8 @@ def sample_history(
     radius: Float[Array, ""] | AbstractRadius,
     power: Float[Array, ""],
     sharpness: Float[Array, ""],
+    metric: AbstractMetric | None = None,
+    scheme: AbstractScheme | None = None,
     candidates: AbstractCandidates | None = None,
     engine: AbstractEngine | None = None,
     key: PRNGKeyArray,
@@ -57,7 +63,9 @@ def sample_history(
     proportional to $\exp(-\alpha (D_c - D_\mathrm{min}) / D_\mathrm{min})$.
 
     The score is accumulated in closed form as the clustering goes: neither time nor
-    memory of reverse mode. None of the outputs is differentiable; see
+    memory of reverse mode. Only for other metrics and schemes than the default ones,
+    and for `AllPairs` with a function as radius, it is that of a replay
+    (`history_log_prob`). None of the outputs is differentiable; see
     `estimators.with_score`.
 
     Args:
@@ -67,6 +75,8 @@ def sample_history(
         power: Power p of the transverse momentum: -1 anti-kt, 0 Cambridge/Aachen, 1 kt.
         sharpness: Inverse temperature alpha, positive and finite; the limit is
             `cluster`.
+        metric: In which coordinates; `RapidityAzimuth` unless given.
+        scheme: How momenta are recombined; by `EScheme` unless given.
         candidates: Which pairs and beams are drawn from; `AllPairs` unless given.
         engine: How histories are drawn: by `JaxEngine` unless given, or among
             neighbours by `CompiledEngine`, which draws others with the same key.
@@ -75,23 +85,30 @@ def sample_history(
     Returns:
         The history; its log-probability; and the derivative of that.
     """
-    uniforms = jax.random.uniform(key, mask.shape, momentum.dtype)
-    # The gradient through the search is dropped: it is what the score is for.
-    safe, reach, *settings = stop_gradient(
-        (alive_momentum(momentum, mask).T, radius, power, sharpness)
-    )
+    algorithm = Algorithm.of(radius, power, metric, scheme)
+    candidates = AllPairs() if candidates is None else candidates
+    everything = isinstance(candidates, AllPairs)
     in_jax = engine is None or isinstance(engine, JaxEngine)
     if not in_jax and not isinstance(engine, CompiledEngine):
         raise ValueError(
             f"`{type(engine).__name__}` does not draw histories; use `JaxEngine` or "
             "`CompiledEngine`."
         )
-    if candidates is None or isinstance(candidates, AllPairs):
-        if isinstance(radius, AbstractRadius) or not in_jax:
-            raise ValueError(
-                "`AllPairs` takes a number as radius, and no engine but `JaxEngine`; "
-                "else pass `candidates=NearestNeighbours()`."
-            )
+    if not in_jax and (everything or not algorithm.is_usual):
+        raise ValueError(
+            "`CompiledEngine` draws histories among neighbours, with `RapidityAzimuth` "
+            "and `EScheme`; use `JaxEngine`, or pass `candidates=NearestNeighbours()`."
+        )
+    by_function = isinstance(radius, AbstractRadius)
+    if not algorithm.is_usual or (everything and by_function):
+        inputs = HistoryScore(momentum, radius, power, sharpness)
+        return _sample_by_replay(inputs, mask, algorithm, candidates, key)
+    uniforms = jax.random.uniform(key, mask.shape, momentum.dtype)
+    # The gradient through the search is dropped: it is what the score is for.
+    safe, reach, *settings = stop_gradient(
+        (alive_momentum(momentum, mask).T, radius, power, sharpness)
+    )
+    if everything:
         output = store(_sample_lanes(mask, uniforms, safe, reach, *settings))
         keep, take, log_prob, to_momentum, *to_settings = output
     else:
@@ -103,11 +120,39 @@ def sample_history(
             output = _sample_in_jax(mask, uniforms, safe, parameters, only)
         keep, take, log_prob, to_momentum, score = store(output)
         to_radius = score.radius
-        given = isinstance(radius, AbstractRadius)
-        if isinstance(to_radius, ConstantRadius) and not given:
+        if isinstance(to_radius, ConstantRadius) and not by_function:
             to_radius = to_radius.value
         to_settings = [to_radius, score.power, score.sharpness]
     return MergeHistory(keep, take), log_prob, HistoryScore(to_momentum.T, *to_settings)
+
+
+def _sample_by_replay(
+    inputs: HistoryScore,
+    mask: Bool[Array, " constituents"],
+    algorithm: Algorithm,
+    candidates: AbstractCandidates,
+    key: PRNGKeyArray,
+) -> tuple[MergeHistory, Float[Array, ""], HistoryScore]:
+    # For any algorithm: all distances in each step, and reverse mode through these.
+    inputs, algorithm = stop_gradient((inputs, algorithm))
+    safe = alive_momentum(inputs.momentum, mask)
+    draw = functools.partial(draw_history, candidates=candidates, key=key)
+    history = draw(safe, mask, algorithm, inputs.sharpness)
+
+    def log_prob(inputs: HistoryScore) -> Float[Array, ""]:
+        return history_log_prob(
+            history,
+            inputs.momentum,
+            mask,
+            radius=inputs.radius,
+            power=inputs.power,
+            sharpness=inputs.sharpness,
+            metric=algorithm.metric,
+            scheme=algorithm.scheme,
+            candidates=candidates,
+        )
+
+    return history, *jax.value_and_grad(log_prob)(inputs)
 
 
 def _sample_in_jax(

@@ -9,8 +9,10 @@ from ..pipeline import AbstractStage
 from ._alive import alive_momentum
 from ._candidates import AbstractCandidates, AllPairs
 from ._jets import jets_from_history
+from ._metric import AbstractMetric, RapidityAzimuth
 from ._radius import AbstractRadius
 from ._replay import history_log_prob
+from ._scheme import AbstractScheme, EScheme
 from ._search import HistoryScore, sample_history
 
 
@@ -39,6 +41,11 @@ class ClusterJets(AbstractStage):
     """How the gradient crosses the choice."""
     candidates: AbstractCandidates = AllPairs()
     """Which pairs and beams a step draws from."""
+    metric: AbstractMetric = RapidityAzimuth()
+    """In which coordinates distances are measured. With `EnergyAngle` energies take
+    the place of transverse momenta."""
+    scheme: AbstractScheme = EScheme()
+    """How momenta are recombined."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"constituents"})
     writes: ClassVar[frozenset[str]] = frozenset({"history", "jets"})
@@ -66,23 +73,19 @@ class ClusterJets(AbstractStage):
         mask = event.constituents.mask
         momentum = alive_momentum(event.constituents.momentum, mask)
         settings = (self.radius, self.power, self.sharpness)
-        names: dict[str, Any] = dict(
-            zip(("radius", "power", "sharpness"), settings, strict=True)
-        )
+        kind: dict[str, Any] = {"metric": self.metric, "scheme": self.scheme}
+        rules = {"candidates": self.candidates, **kind}
+        rules |= zip(("radius", "power", "sharpness"), settings, strict=True)
 
         def draw() -> tuple[MergeHistory, Float[Array, ""]]:
-            history, value, score = sample_history(
-                momentum, mask, **names, candidates=self.candidates, key=key
-            )
+            history, value, score = sample_history(momentum, mask, **rules, key=key)
             inputs = HistoryScore(momentum, *settings)
             return history, with_score(value, inputs, score)
 
         recorded = None
         if event.history is not None:
             # An estimator that makes nothing of the log-probability has it eliminated.
-            value = history_log_prob(
-                event.history, momentum, mask, **names, candidates=self.candidates
-            )
+            value = history_log_prob(event.history, momentum, mask, **rules)
             recorded = (event.history, value)
         history, log_prob = self.estimator.outcome(draw, recorded)
         jets, overflow = jets_from_history(
@@ -92,6 +95,7 @@ class ClusterJets(AbstractStage):
             num_jets=self.num_jets,
             threshold=self.threshold,
             width=self.width,
+            **kind,
         )
         event = event.replace(history=history, jets=jets)
         event = event.flag(Status.JET_OVERFLOW, overflow)

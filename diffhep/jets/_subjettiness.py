@@ -7,7 +7,8 @@ from ..numerics import safe_norm, sanitise
 from ._alive import alive_momentum
 from ._declustering import separation
 from ._engine import AbstractEngine, cluster
-from ._exclusive import exclusive_jets
+from ._exclusive import exclusive_momenta
+from ._scheme import AbstractScheme
 
 
 _WHOLE = 1000.0
@@ -58,6 +59,7 @@ def kt_axes(
     mask: Bool[Array, " constituents"],
     *,
     num_axes: int,
+    scheme: AbstractScheme | None = None,
     engine: AbstractEngine | None = None,
 ) -> Float[Array, "axes 4"]:
     """The momenta of the exclusive kt subjets of a jet, as axes of N-subjettiness.
@@ -67,6 +69,8 @@ def kt_axes(
             Dead slots may hold anything.
         mask: Which slots hold a constituent.
         num_axes: How many.
+        scheme: How momenta are recombined; by `EScheme` unless given. With
+            `WinnerTakeAllPt` axes are not moved by soft radiation.
         engine: How the history is found; by `JaxEngine` unless given.
 
     Returns:
@@ -75,8 +79,5 @@ def kt_axes(
     """
     settings = (jnp.asarray(x, momentum.dtype) for x in (_WHOLE, 1.0))
     names = dict(zip(("radius", "power"), settings, strict=True))
-    history = cluster(momentum, mask, **names, engine=engine)
-    members = exclusive_jets(history, mask, num_jets=num_axes)
-    return jnp.sum(
-        jnp.where(members[:, :, None], sanitise(momentum, mask)[None], 0.0), axis=1
-    )
+    history = cluster(momentum, mask, **names, scheme=scheme, engine=engine)
+    return exclusive_momenta(history, momentum, mask, num_jets=num_axes, scheme=scheme)

@@ -46,6 +46,18 @@ def _replay(momentum, settings, history, mask):
     return history_log_prob(history, momentum, mask, **settings)
 
 
+def _members(keep, take):
+    """The sets of slots that are a jet each."""
+    inside = {slot: {slot} for slot in range(len(keep))}
+    found = set()
+    for one, other in zip(np.asarray(keep), np.asarray(take), strict=True):
+        if other >= 0:
+            inside[one] |= inside.pop(other)
+        elif other == -1:
+            found.add(frozenset(map(int, inside.pop(one))))
+    return found
+
+
 @pytest.fixture(scope="session")
 def toys():
     """Random events, and the functions under test in batches.
@@ -65,6 +77,7 @@ def toys():
     return types.SimpleNamespace(
         events=(jnp.asarray(momentum), jnp.asarray(mask), keys),
         momenta=_momenta,
+        members=_members,
         settings=_settings,
         sample=jax.jit(batch(_sample)),
         cluster=jax.jit(jax.vmap(_cluster, in_axes=(0, 0, None))),

@@ -68,23 +68,12 @@ def test_the_order_of_particles_does_not_matter(toys):
             lambda p, m: cluster(p, m, **settings, engine=CompiledEngine())
         )(momentum, mask)
         pairs = zip(np.asarray(history.keep), np.asarray(history.take), strict=True)
-        return [_members(keep, take) for keep, take in pairs]
+        return [toys.members(keep, take) for keep, take in pairs]
 
     for one, other in zip(
         jets(momentum, mask), jets(momentum[:, order], mask[:, order]), strict=True
     ):
         assert one == {frozenset(int(order[i]) for i in jet) for jet in other}
-
-
-def _members(keep, take):
-    inside = {slot: {slot} for slot in range(len(keep))}
-    found = set()
-    for one, other in zip(keep, take, strict=True):
-        if other >= 0:
-            inside[one] |= inside.pop(other)
-        elif other == -1:
-            found.add(frozenset(map(int, inside.pop(one))))
-    return found
 
 
 def test_single_precision_is_computed_in_double(toys):
@@ -139,7 +128,7 @@ def test_particles_along_the_beam_and_along_each_other(toys, power):
             jnp.asarray(momentum), jnp.asarray(mask)
         )
         pairs = zip(np.asarray(history.keep), np.asarray(history.take), strict=True)
-        found.append([_members(keep, take) for keep, take in pairs])
+        found.append([toys.members(keep, take) for keep, take in pairs])
     assert found[0] == found[1] == found[2]
 
 
