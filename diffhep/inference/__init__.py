@@ -4,6 +4,7 @@ Which precision: the networks may run in 32 bits, but the likelihood runs in 64 
 JAX has them (`jax_enable_x64`). Without them it runs in 32, with three to four digits.
 """
 
+from ._abcd import AbcdEstimate as AbcdEstimate, abcd as abcd
 from ._binned_model import (
     BinnedModel as BinnedModel,
     expected_yields as expected_yields,
@@ -15,6 +16,7 @@ from ._bins import (
     AbstractBins as AbstractBins,
     HardBins as HardBins,
     Histogram as Histogram,
+    KernelBins as KernelBins,
     SoftBins as SoftBins,
     fill_histogram as fill_histogram,
 )
@@ -23,10 +25,29 @@ from ._bootstrap import (
     bootstrap as bootstrap,
     compare as compare,
 )
+from ._calibrated import (
+    AbstractCalibration as AbstractCalibration,
+    PiecewiseCalibration as PiecewiseCalibration,
+    histogram_calibration as histogram_calibration,
+    isotonic_calibration as isotonic_calibration,
+    mean_ratio as mean_ratio,
+)
 from ._cross_entropy import cross_entropy as cross_entropy
+from ._decorrelation import distance_correlation as distance_correlation
 from ._energy_scale import jet_weight as jet_weight, scale_jets as scale_jets
 from ._fit import FitResult as FitResult, FitStatus as FitStatus, fit as fit
+from ._mixture import Mixture as Mixture
 from ._ratio import EstimateRatio as EstimateRatio
+from ._reweighting import (
+    Calibration as Calibration,
+    Closure as Closure,
+    Measured as Measured,
+    calibration_curve as calibration_curve,
+    closure as closure,
+    effective_sample_size as effective_sample_size,
+    normalisation as normalisation,
+    reweight as reweight,
+)
 from ._select import (
     SelectEvents as SelectEvents,
     SelectHard as SelectHard,

@@ -109,6 +109,34 @@ class SoftBins(AbstractBins):
         return HardBins(self.edges)
 
 
+class KernelBins(AbstractBins):
+    """Bins of a kernel density estimate: a value is smeared by a normal distribution.
+
+    What of it lies beyond the outer edges counts in the outer bins. In the limit of no
+    bandwidth they are `HardBins`. The summary of neos (Simpson, Heinrich, arXiv
+    2203.05570, section 4.1).
+    """
+
+    edges: Float[Array, " edges"]
+    """Edges, increasing."""
+    bandwidth: Float[Array, ""]
+    """Standard deviation of the kernel, in the unit of the edges, above zero."""
+
+    @property
+    def num_bins(self) -> int:
+        """How many bins there are."""
+        return self.edges.shape[0] - 1
+
+    def membership(self, value: Float[Array, ""]) -> Float[Array, " bins"]:
+        """The share of the kernel in each bin."""
+        distance = (value - self.edges[1:-1]) / self.bandwidth
+        return _steps_to_bins(jax.scipy.stats.norm.cdf(distance))
+
+    def harden(self) -> HardBins:
+        """The same bins with hard edges, for a last evaluation."""
+        return HardBins(self.edges)
+
+
 class Histogram(NamedTuple):
     """Sums over weighted entries."""
 
