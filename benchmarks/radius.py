@@ -196,23 +196,21 @@ def _last(path: list[Clustering], averaged: float) -> Clustering:
     return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *last)
 
 
+@eqx.filter_jit
+def _masses(radius, momentum, mask):
+    engine = JaxEngine() if isinstance(radius, AbstractRadius) else CompiledEngine()
+
+    def one(event):
+        p, m = event
+        history = cluster(p, m, radius=radius, power=jnp.asarray(_POWER), engine=engine)
+        return dijet_mass(history, p, m)
+
+    return jax.lax.map(one, (momentum, mask), batch_size=_BLOCK)
+
+
 def masses(radius: Any, momentum: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Masses of the two leading jets of ordinary anti-kt."""
-    function = isinstance(radius, AbstractRadius)
-    engine = JaxEngine() if function else CompiledEngine()
-
-    @jax.jit
-    def run(radius, momentum, mask):
-        def one(event):
-            p, m = event
-            history = cluster(
-                p, m, radius=radius, power=jnp.asarray(_POWER), engine=engine
-            )
-            return dijet_mass(history, p, m)
-
-        return jax.lax.map(one, (momentum, mask), batch_size=_BLOCK)
-
-    return np.asarray(run(radius, jnp.asarray(momentum), jnp.asarray(mask)))
+    return np.asarray(_masses(radius, jnp.asarray(momentum), jnp.asarray(mask)))
 
 
 def fastjet_masses(radius: float, momentum: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -285,39 +283,43 @@ def _compared(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     return float(apart.mean()), float(apart.std() / math.sqrt(len(apart)))
 
 
-def _flatness(smooth: dict[float, np.ndarray]) -> list[Row]:
-    # Of what the descent maximises, by ordinary clustering of the same events.
-    top = max(smooth, key=lambda radius: smooth[radius].mean())
-    rows = [Row(f"what is maximised, at its best, R = {top:g}", smooth[top].mean())]
-    for radius, inside in smooth.items():
-        apart, error = _compared(smooth[top], inside)
-        rows += [
-            Row(f"what is maximised, R = {radius:g}: below the best by", apart),
-            Row(f"what is maximised, R = {radius:g}: standard error of that", error),
-        ]
-    return rows
+def _scan() -> dict[float, np.ndarray]:
+    """By radius the masses in the training events."""
+    training = _load("training events", seed=_TRAINING)
+    return {radius: masses(jnp.asarray(radius), *training) for radius in SCAN}
+
+
+def _flatness(scan: dict[float, np.ndarray]) -> dict[float, tuple[float, float]]:
+    """How far below its best what is maximised is, and the standard error of that.
+
+    By ordinary clustering of the same events, each radius with its best scale.
+    """
+    smooth = {}
+    for radius, mass in scan.items():
+        windows = [np.asarray(_inside(scale * mass)) for scale in SCALES]
+        smooth[radius] = max(windows, key=np.mean)
+    best = max(smooth.values(), key=np.mean)
+    return {radius: _compared(best, inside) for radius, inside in smooth.items()}
 
 
 def _judge(runs: dict[str, Any]) -> list[Row]:
-    training = _load("training events", seed=_TRAINING)
     test = _load("test events", seed=_TEST)
-    rows = []
-    scan, smooth = {}, {}
-    for radius in SCAN:
-        mass = masses(jnp.asarray(radius), *training)
-        scale = _best_scale(mass)
-        scan[radius] = (_hits(mass, scale).mean(), scale)
-        windows = [np.asarray(_inside(s * mass)) for s in SCALES]
-        smooth[radius] = max(windows, key=np.mean)
+    scan, rows = _scan(), []
+    scale = {radius: _best_scale(mass) for radius, mass in scan.items()}
+    fraction = {r: float(_hits(mass, scale[r]).mean()) for r, mass in scan.items()}
+    for radius, (below, error) in _flatness(scan).items():
+        label = f"scan, R = {radius:g}"
+        plain = float(_hits(scan[radius], 1.0).mean())
         rows += [
-            Row(f"scan, R = {radius:g}: fraction", float(_hits(mass, 1.0).mean())),
-            Row(f"scan, R = {radius:g}: with the best scale", scan[radius][0]),
-            Row(f"scan, R = {radius:g}: that scale", scale),
+            Row(f"{label}: fraction", plain),
+            Row(f"{label}: with the best scale", fraction[radius]),
+            Row(f"{label}: that scale", scale[radius]),
+            Row(f"{label}: what is maximised, below its best", below),
+            Row(f"{label}: standard error of that", error),
         ]
-    rows += _flatness(smooth)
-    base = _hits(fastjet_masses(0.4, *test), scan[0.4][1])
-    best = max(scan, key=lambda radius: scan[radius][0])
-    constant = _hits(fastjet_masses(best, *test), scan[best][1])
+    base = _hits(fastjet_masses(0.4, *test), scale[0.4])
+    best = max(fraction, key=lambda radius: fraction[radius])
+    constant = _hits(fastjet_masses(best, *test), scale[best])
     rows += [
         Row("R = 0.4 with its best scale: fraction in other events", base.mean()),
         Row(f"best of the scan, R = {best:g}: the same", constant.mean()),
@@ -357,7 +359,16 @@ def _draw(runs: dict[str, Any]) -> None:
         f"R = {end['radius']:.2f}, after the descent": end["scale"]
         * masses(jnp.asarray(end["radius"]), momentum, mask),
     }
-    figures.draw(RECORDED, runs, (momentum[0], mask[0]), found)
+    # The first event with a mass in the window: two b jets that one can see.
+    event = np.flatnonzero(_hits(found["R = 0.4"], 1.0))[0]
+    figures.draw(
+        RECORDED,
+        runs,
+        (momentum[event], mask[event]),
+        found,
+        scan=_flatness(_scan()),
+        bar=RANGE,
+    )
 
 
 def main() -> int:
