@@ -5,17 +5,27 @@ history of the score-function estimator without baseline, with that of the batch
 leave-one-out baselines within the event, and of finite differences with common random
 numbers, which take two histories each and stand here at equal cost. Beside each, how
 far its mean is from that of many histories (leave-one-out), in standard errors.
+`--figures` draws the table.
 """
 
 import argparse
-import functools
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffhep.estimators import (
+    AbstractBaseline,
+    BatchMean,
+    LeaveOneOut,
+    NoBaseline,
+    finite_differences,
+    score_gradient,
+)
 from diffhep.jets import (
     AbstractCandidates,
     AllPairs,
@@ -25,6 +35,7 @@ from diffhep.jets import (
     sample_history,
 )
 
+from . import _variance_figures as figures
 from ._harness import QUICK, RESULTS, Row, report
 from ._higgs_jets import dijet_mass, load
 
@@ -43,6 +54,7 @@ CANDIDATES = {
     "nearest": NearestNeighbours(),
     "nearest only": NearestOnly(),
 }
+BASELINES = {"raw": NoBaseline(), "batch": BatchMean(), "leave-one-out": LeaveOneOut()}
 # How many times the raw estimator's standard deviation leave-one-out has to cut.
 BARS = {1.0: 6.0, 10.0: 10.0}
 # Candidates, sharpness and step of what `--steps` compares.
@@ -61,51 +73,81 @@ STEPS = (
 _AT_ONCE = 2000
 
 
+def _one(candidates, sharpness, radius, event, key):
+    # Single precision: it is the fluctuations that are measured.
+    numbers = {"radius": radius, "power": -1.0, "sharpness": sharpness}
+    settings = {name: jnp.asarray(x, jnp.float32) for name, x in numbers.items()}
+    history, _, score = sample_history(
+        *event,
+        **settings,
+        candidates=candidates,
+        engine=None if isinstance(candidates, AllPairs) else CompiledEngine(),
+        key=key,
+    )
+    mass = dijet_mass(history, *event)
+    return mass.astype(float), score.radius.astype(float)
+
+
 @eqx.filter_jit
-def _draw(candidates, events, settings, keys):
-    def one(momentum, mask, key):
-        history, _, score = sample_history(
-            momentum,
-            mask,
-            **settings,
-            candidates=candidates,
-            engine=None if isinstance(candidates, AllPairs) else CompiledEngine(),
-            key=key,
+def _draw(candidates, sharpness, events, keys):
+    def one(event, key):
+        return _one(candidates, sharpness, RADIUS, event, key)
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(events, keys)
+
+
+@eqx.filter_jit
+def _difference(candidates, sharpness, events, keys, step):
+    def masses(radius, draw):
+        event, keys = draw
+        return jax.vmap(lambda key: _one(candidates, sharpness, radius, event, key)[0])(
+            keys
         )
-        return dijet_mass(history, momentum, mask), score.radius
 
-    replicas = jax.vmap(one, (None, None, 0))
-    return jax.vmap(replicas)(*events, keys)
+    point = jnp.asarray(RADIUS)
+    return finite_differences(masses, point, (events, keys), step=step)
 
 
-def _sample(
-    candidates: AbstractCandidates, sharpness: float, num: int, radius: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Masses and scores of histories, of shape (events, histories)."""
+def _events() -> tuple[jax.Array, jax.Array]:
     momentum, mask = load(2 * EVENTS, seed=7, min_pt=0.5, max_eta=3.0, slots=SLOTS + 1)
     fits = np.flatnonzero(mask.sum(axis=1) <= SLOTS)[:EVENTS]
     momentum, mask = momentum[fits, :SLOTS], mask[fits, :SLOTS]
-    # Single precision: it is the fluctuations that are measured.
-    events = jnp.asarray(momentum, jnp.float32), jnp.asarray(mask)
-    numbers = {"radius": radius, "power": -1.0, "sharpness": sharpness}
-    settings = {name: jnp.asarray(x, jnp.float32) for name, x in numbers.items()}
+    return jnp.asarray(momentum, jnp.float32), jnp.asarray(mask)
+
+
+def _keys(num: int, seed: int) -> Iterator[jax.Array]:
+    """Random keys of `num` histories of each event, in parts that memory allows."""
     size = max(_AT_ONCE // EVENTS, 1)
-    found = []
     for k in range(0, num, size):
-        part = min(size, num - k)
         key = jax.random.fold_in(jax.random.key(seed), k)
-        keys = jax.random.split(key, (EVENTS, part))
-        found.append(_draw(candidates, events, settings, keys))
-    mass, score = (
-        np.concatenate(x, axis=1, dtype=float) for x in zip(*found, strict=True)
-    )
+        yield jax.random.split(key, (EVENTS, min(size, num - k)))
+
+
+def _sample(
+    candidates: AbstractCandidates, sharpness: float, num: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masses and scores of histories, of shape (events, histories)."""
+    events = _events()
+    found = [_draw(candidates, sharpness, events, keys) for keys in _keys(num, seed)]
+    mass, score = (np.concatenate(x, axis=1) for x in zip(*found, strict=True))
     return mass, score
 
 
-def _leave_one_out(mass: np.ndarray, score: np.ndarray) -> np.ndarray:
-    number = mass.shape[1]
-    others = (mass.sum(1, keepdims=True) - mass) / (number - 1)
-    return (mass - others) * score
+def _differences(
+    candidates: AbstractCandidates, sharpness: float, num: int, step: float, seed: int
+) -> np.ndarray:
+    """Finite differences with common random numbers, of shape (events, histories)."""
+    events = _events()
+    parts = [
+        _difference(candidates, sharpness, events, keys, step).contributions
+        for keys in _keys(num, seed)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _score(mass: np.ndarray, score: np.ndarray, baseline: AbstractBaseline):
+    found = score_gradient(jnp.asarray(mass), jnp.asarray(score), baseline=baseline)
+    return np.asarray(found.contributions)
 
 
 def measure(name: str, sharpness: float) -> dict[str, dict[str, float]]:
@@ -118,17 +160,16 @@ def measure(name: str, sharpness: float) -> dict[str, dict[str, float]]:
     Returns:
         By estimator, and the same of many histories as `truth`.
     """
-    draw = functools.partial(_sample, CANDIDATES[name], sharpness)
-    mass, score = draw(REPLICAS, RADIUS, 1)
-    up, _ = draw(REPLICAS, RADIUS + STEP, 2)
-    down, _ = draw(REPLICAS, RADIUS - STEP, 2)
+    candidates = CANDIDATES[name]
+    drawn = _sample(candidates, sharpness, REPLICAS, 1)
     estimates = {
-        "raw": mass * score,
-        "batch": (mass - mass.mean()) * score,
-        "leave-one-out": _leave_one_out(mass, score),
-        "finite differences": (up - down) / (2 * STEP),
+        label: _score(*drawn, baseline) for label, baseline in BASELINES.items()
     }
-    many = _leave_one_out(*draw(TRUTH // EVENTS, RADIUS, 3))
+    estimates["finite differences"] = _differences(
+        candidates, sharpness, REPLICAS, STEP, 2
+    )
+    many = _sample(candidates, sharpness, TRUTH // EVENTS, 3)
+    many = _score(*many, LeaveOneOut())
     found = {}
     for label, values in (*estimates.items(), ("truth", many)):
         # Events are the same for all: only the histories make the error.
@@ -147,11 +188,8 @@ def _step_rows() -> list[Row]:
     # `NearestOnly` by the jumps of its probabilities.
     found, rows = _results(), []
     for name, sharpness, step in STEPS:
-        draw = functools.partial(_sample, CANDIDATES[name], sharpness)
-        (up, _), (down, _) = (
-            draw(TRUTH // EVENTS // 5, RADIUS + way * step, 21) for way in (1, -1)
-        )
-        values = (up - down) / (2 * step)
+        number = TRUTH // EVENTS // 5
+        values = _differences(CANDIDATES[name], sharpness, number, step, 21)
         error = np.sqrt(values.var(axis=1, ddof=1).mean() / values.size)
         truth = found[name][str(sharpness)]["truth"]
         both = np.hypot(error, truth["error"])
@@ -165,8 +203,12 @@ def _step_rows() -> list[Row]:
     return rows
 
 
+def _folder() -> Path:
+    return RESULTS / "variance-quick" if QUICK else RECORDED
+
+
 def _results() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    folder = RESULTS / "variance-quick" if QUICK else RECORDED
+    folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     found: dict = {}
     for name in CANDIDATES:
@@ -187,9 +229,13 @@ def main() -> int:
         action="store_true",
         help="compare finite differences of several steps with the score",
     )
-    compare = parser.parse_args().steps
+    parser.add_argument("--figures", action="store_true", help="draw, report nothing")
+    arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    if compare:
+    if arguments.figures:
+        figures.draw(_folder(), _results())
+        return 0
+    if arguments.steps:
         return report("variance-steps", _step_rows(), events=EVENTS, histories=TRUTH)
     rows = []
     for name, by_sharpness in _results().items():

@@ -48,14 +48,17 @@ def leave_one_out(terms: Float[Array, " replicas"]) -> Float[Array, " replicas"]
 
     For replicas $k = 1 \ldots K$ of weight $1/K$ the derivative of the mean of $f$
     becomes $\sum_k (f_k - \bar f) S_k / (K - 1)$, which is unbiased, where a baseline
-    that contains the replica itself would be short by a factor $1 - 1/K$.
+    that contains the replica itself would be short by a factor $1 - 1/K$. With
+    $w_k = e^{\ln p_k - \bot \ln p_k}$, where $\bot$ stops gradients, the weights become
+    $1 + (w_k - 1) - \sum_{j \neq k} (w_j - 1) / (K - 1)$: as the mean of $w_j - 1$ is
+    zero in all orders, so are higher derivatives of a weighted sum unbiased.
 
     Args:
         terms: What each replica's choices added to `log_weight`. Only their scores are
             centred; a value that is not zero is kept.
 
     Returns:
-        Terms of the same value. First derivatives are exact; higher ones are not.
+        Terms of the same value, with derivatives of as many orders as those of `terms`.
     """
     number = terms.shape[0]
     if number < 2:
@@ -63,6 +66,6 @@ def leave_one_out(terms: Float[Array, " replicas"]) -> Float[Array, " replicas"]
             f"Leave-one-out baselines need at least 2 replicas, but `num` is {number}; "
             "raise it."
         )
-    scores = score_term(terms)
-    centred = (scores - jnp.mean(scores)) * (number / (number - 1))
-    return stop_gradient(terms) + centred
+    excess = jnp.expm1(score_term(terms))
+    centred = (excess - jnp.mean(excess)) * (number / (number - 1))
+    return stop_gradient(terms) + jnp.log1p(centred)
