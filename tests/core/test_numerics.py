@@ -42,7 +42,7 @@ def _spd(size, seed=0, scales=None):
 INVERSE = jax.jit(inverse_spd)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 21, 64])
 def test_inverse_spd_equals_numpy(size):
     matrix = _spd(size)
     np.testing.assert_allclose(INVERSE(matrix), np.linalg.inv(matrix), rtol=1e-11)
@@ -72,6 +72,8 @@ def test_inverse_spd_gradient():
 
 def test_inverse_spd_rejects_indefinite():
     assert np.isnan(INVERSE(jnp.diag(jnp.array([1.0, 2.0, -1.0])))).any()
+    assert np.isnan(INVERSE(_spd(21).at[13, 13].set(-1.0))).any()
+    assert np.isnan(INVERSE(_spd(21).at[3, 3].set(0.0))).any()
 
 
 @pytest.mark.parametrize("size", [1, 3, 12])
