@@ -35,6 +35,11 @@ from ._likelihood import (
     Derivatives as Derivatives,
     FunctionLikelihood as FunctionLikelihood,
 )
+from ._limits import (
+    UpperLimit as UpperLimit,
+    profile_interval as profile_interval,
+    upper_limit as upper_limit,
+)
 from ._measurement import (
     Measurement as Measurement,
     asimov_uncertainty as asimov_uncertainty,

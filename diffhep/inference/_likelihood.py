@@ -81,10 +81,11 @@ class AbstractLikelihood(eqx.Module):
 
 def _made_dominant(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     # Positive semi-definite: no element of the diagonal is less than the sum of the
-    # others in its row (Gershgorin).
+    # others in its row (Gershgorin); nor than its own size, or nothing would be left.
     diagonal = jnp.diagonal(matrix)
-    others = jnp.sum(jnp.abs(matrix), axis=1) - jnp.abs(diagonal)
-    return matrix + jnp.diag(jnp.maximum(others - diagonal, 0.0))
+    size = jnp.abs(diagonal)
+    others = jnp.sum(jnp.abs(matrix), axis=1) - size
+    return matrix + jnp.diag(jnp.maximum(others, size) - diagonal)
 
 
 class FunctionLikelihood(AbstractLikelihood):

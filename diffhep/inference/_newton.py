@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..numerics import SmallCholesky, inverse_spd, matvec, solve_optimality
 from ._likelihood import AbstractLikelihood, Derivatives
@@ -15,6 +15,8 @@ from ._likelihood import AbstractLikelihood, Derivatives
 
 # Fractions of a Newton step that are tried, the longest first.
 _FRACTIONS = (1.0, 0.5, 0.25, 0.0625, 0.0078125)
+# Beyond the three kinds of steps.
+_DONE = 3
 IMPLICIT = optx.ImplicitAdjoint(linear_solver=SmallCholesky())
 
 
@@ -183,51 +185,51 @@ def _search(
     begin: Float[Array, " n"], problem: _Problem, *, num_steps: int
 ) -> Float[Array, " n"]:
     def proceed(carry: Any) -> Bool[Array, ""]:
-        _, moves, index = carry
-        return moves & (index < num_steps)
+        _, mode, index = carry
+        return (mode < _DONE) & (index < num_steps)
 
     def advance(carry: Any) -> Any:
-        point, _, index = carry
-        new, moves = _newton_step(point, problem)
-        return new, moves, index + 1
+        point, mode, index = carry
+        return *_newton_step(point, mode, problem), index + 1
 
-    carry = (stop_gradient(begin), jnp.asarray(True), jnp.asarray(0))
+    carry = (stop_gradient(begin), jnp.asarray(0), jnp.asarray(0))
     return jax.lax.while_loop(proceed, advance, carry)[0]
 
 
 def _newton_step(
-    point: Float[Array, " n"], problem: _Problem
-) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    # The next point, and whether there is anything left to do.
+    point: Float[Array, " n"], mode: Int[Array, ""], problem: _Problem
+) -> tuple[Float[Array, " n"], Int[Array, ""]]:
+    # The next point, and how to go on: with the Hessian; where that does not help, with
+    # its stand-in; at last with the diagonal of this, downhill along the bounds too.
     slope, hessian, fisher = problem.likelihood.derivatives(point)
     free = _free(point, slope, problem)
     slope = jnp.where(free, slope, 0.0)
     tiny = jnp.finfo(point.dtype).eps
+    diagonal = jnp.diag(jnp.diagonal(fisher))
+    curvature = jnp.where(mode == 1, fisher, diagonal)
+    curvature = jnp.where(mode == 0, hessian, curvature)
     # A parameter without influence must not move, and must not spoil the others.
     ridge = tiny * jnp.trace(fisher) * jnp.eye(point.shape[0], dtype=point.dtype)
-    exact = inverse_spd(_restrict(hessian + ridge, free))
-    definite = jnp.all(jnp.isfinite(exact))
-    inverse = jax.lax.cond(
-        definite,
-        lambda: exact,
-        lambda: inverse_spd(_restrict(fisher + ridge, free)),
-    )
-    step = -matvec(inverse, slope)
+    step = -matvec(inverse_spd(_restrict(curvature + ridge, free)), slope)
     fractions = jnp.asarray(_FRACTIONS, point.dtype)
     trials = jax.vmap(lambda f: _project(point + f * step, problem))(fractions)
     changes = jax.vmap(lambda x: problem.likelihood.change(x, point))(trials)
     best = jnp.argmin(jnp.where(jnp.isnan(changes), jnp.inf, changes))
     # So close to the minimum the change is rounding error, and Newton's step is right.
+    # (No comparison holds where the matrix is not positive definite.)
     decrement = -(slope @ step)
-    close = definite & (decrement < tiny**0.5)
-    chosen = trials[jnp.where(close, 0, best)]
+    close = (mode == 0) & (decrement < tiny**0.5)
     improves = close | (changes[best] < 0)
-    moves = improves & ~(close & (decrement < tiny))
-    return jnp.where(improves, chosen, point), moves
+    chosen = trials[jnp.where(close, 0, best)]
+    after = jnp.where(improves, 0, mode + 1)
+    after = jnp.where(close & (decrement < tiny), _DONE, after)
+    return jnp.where(improves, chosen, point), after
 
 
 def _advance(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
-    return _newton_step(point, problem)[0]
+    first, mode = _newton_step(point, jnp.asarray(0), problem)
+    second, _ = _newton_step(point, jnp.asarray(1), problem)
+    return jnp.where(mode == 1, second, first)
 
 
 def _stay(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
