@@ -7,7 +7,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-EXTRAS := generator,jets,plot,dev
+EXTRAS := generator,jets,plot,histfactory,dev
 
 .PHONY: help demo check-gradient test check format api constraints clean
 

@@ -66,11 +66,12 @@ def _describe(name: str, path: Path) -> str | dict[str, str]:
 
 def snapshot() -> dict[str, dict[str, str | dict[str, str]]]:
     """From package to public name to signature, or to the members of a class."""
-    packages = sorted(p.parent for p in PACKAGE.glob("*/__init__.py"))
+    packages = sorted(p.parent for p in PACKAGE.glob("*/**/__init__.py"))
+    names = {".".join(x.relative_to(PACKAGE).parts): x for x in packages}
     return {
-        package.name: {n: _describe(n, p) for n, p in sorted(exports(package).items())}
-        for package in packages
-        if package.name not in PRIVATE
+        name: {n: _describe(n, p) for n, p in sorted(exports(package).items())}
+        for name, package in names.items()
+        if package.relative_to(PACKAGE).parts[0] not in PRIVATE
     }
 
 

@@ -104,6 +104,18 @@ def test_imports_point_downwards(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=_id)
+def test_packages_do_not_import_what_lies_inside_them(path):
+    if path.parent == PACKAGE:
+        return
+    inside = {p.name for p in path.parent.iterdir() if (p / "__init__.py").exists()}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = {alias.name for alias in node.names} if not node.module else set()
+            first = (node.module or "").split(".")[0]
+            assert not inside & {first, *names}, f"imports from {first} inside it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_id)
 def test_kernels_do_not_know_the_event(path):
     if _home(path) not in KERNEL_PACKAGES:
         return

@@ -35,8 +35,32 @@ from ._calibrated import (
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._decorrelation import distance_correlation as distance_correlation
 from ._energy_scale import jet_weight as jet_weight, scale_jets as scale_jets
-from ._fit import FitResult as FitResult, FitStatus as FitStatus, fit as fit
+from ._fit import BinnedLikelihood as BinnedLikelihood, fit as fit
+from ._hypothesis import (
+    HypothesisTest as HypothesisTest,
+    hypothesis_test as hypothesis_test,
+)
+from ._likelihood import (
+    AbstractLikelihood as AbstractLikelihood,
+    Derivatives as Derivatives,
+    FunctionLikelihood as FunctionLikelihood,
+)
+from ._limits import (
+    UpperLimit as UpperLimit,
+    profile_interval as profile_interval,
+    upper_limit as upper_limit,
+)
+from ._measurement import (
+    Measurement as Measurement,
+    asimov_uncertainty as asimov_uncertainty,
+    fit_measurement as fit_measurement,
+)
 from ._mixture import Mixture as Mixture
+from ._newton import (
+    FitResult as FitResult,
+    FitStatus as FitStatus,
+    fit_likelihood as fit_likelihood,
+)
 from ._ratio import EstimateRatio as EstimateRatio
 from ._reweighting import (
     Calibration as Calibration,
@@ -67,6 +91,16 @@ from ._templates import (
     find_contributions as find_contributions,
     sample_uncertainty as sample_uncertainty,
     templates as templates,
+)
+from ._test_statistics import (
+    AbstractOneSidedStatistic as AbstractOneSidedStatistic,
+    AbstractTestStatistic as AbstractTestStatistic,
+    BoundedLimitTest as BoundedLimitTest,
+    DiscoveryTest as DiscoveryTest,
+    LimitTest as LimitTest,
+    TwoSidedTest as TwoSidedTest,
+    deviance as deviance,
+    profile_statistic as profile_statistic,
 )
 from ._uncertainty import (
     discovery_significance as discovery_significance,

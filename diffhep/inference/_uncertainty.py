@@ -6,7 +6,8 @@ from jaxtyping import Array, Float
 
 from ..numerics import safe_sqrt
 from ._binned_model import BinnedModel, expected_yields, likelihood_change, widest
-from ._fit import IMPLICIT, fit
+from ._fit import fit
+from ._newton import IMPLICIT
 
 
 def expected_uncertainty(

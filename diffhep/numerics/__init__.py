@@ -9,6 +9,7 @@ from ._absent import (
 from ._angle import wrap_angle as wrap_angle
 from ._block_roots import solve_blocks as solve_blocks
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
+from ._bracket import find_root as find_root
 from ._general import SmallGeneral as SmallGeneral, inverse_general as inverse_general
 from ._linear import (
     SmallCholesky as SmallCholesky,

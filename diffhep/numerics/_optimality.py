@@ -7,6 +7,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
+from ._linear import matvec
 from ._recompute import store
 from ._solver import AbstractSmallSolver
 
@@ -20,6 +21,7 @@ def solve_optimality(
     num_steps: int,
     adjoint: optx.AbstractAdjoint,
     symmetric: bool = True,
+    jacobian: Callable[[Float[Array, " n"], PyTree], Float[Array, "n n"]] | None = None,
 ) -> Float[Array, " n"]:
     """The root of `optimality`, found by a fixed number of `update` steps.
 
@@ -41,6 +43,8 @@ def solve_optimality(
         adjoint: How the gradient crosses the solve.
         symmetric: Whether the Jacobian of `optimality` is symmetric positive definite,
             as that of the gradient of a chi-squared is.
+        jacobian: The Jacobian of `optimality`, `(y, args) -> matrix`, a module-level
+            function, if there is a faster way to it than differentiating.
 
     Returns:
         The solution. The gradient to `start` is zero with the implicit adjoint.
@@ -49,7 +53,7 @@ def solve_optimality(
         adjoint.linear_solver, AbstractSmallSolver
     ):
         return _implicit(
-            update, optimality, start, args, num_steps, adjoint.linear_solver
+            update, optimality, start, args, num_steps, adjoint.linear_solver, jacobian
         )
     tags = frozenset({lx.positive_semidefinite_tag}) if symmetric else frozenset()
     inputs = (update, optimality, start, args, num_steps)
@@ -62,9 +66,15 @@ def solve_optimality(
 # solver that needs only products with the Jacobian nothing of that is in the way.
 @eqx.filter_custom_jvp
 def _implicit(  # noqa: PLR0917 - custom_jvp takes positional arguments
-    update: Any, optimality: Any, start: Any, args: Any, num_steps: Any, solver: Any
+    update: Any,
+    optimality: Any,
+    start: Any,
+    args: Any,
+    num_steps: Any,
+    solver: Any,
+    jacobian: Any,
 ) -> Any:
-    del optimality, solver
+    del optimality, solver, jacobian
     root, _ = jax.lax.scan(
         lambda y, _: (update(y, args), None), start, length=num_steps
     )
@@ -73,7 +83,7 @@ def _implicit(  # noqa: PLR0917 - custom_jvp takes positional arguments
 
 @_implicit.def_jvp
 def _implicit_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    _, optimality, _, args, _, solver = primals
+    _, optimality, _, args, _, solver, jacobian = primals
     root = store(_implicit(*primals))
     # Arguments without a tangent (integers, say) take no part in the derivative.
     tangent = tangents[3]
@@ -83,7 +93,11 @@ def _implicit_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     def at_root(moving: Any) -> Any:
         return optimality(root, eqx.combine(moving, constant))
 
+    matrix = None if jacobian is None else jacobian(root, args)
+
     def multiply(vector: Any) -> Any:
+        if matrix is not None:
+            return matvec(matrix, vector)
         return jax.jvp(lambda y: optimality(y, args), (root,), (vector,))[1]
 
     _, change = jax.jvp(at_root, (moving,), (tangent,))

@@ -12,6 +12,7 @@ from diffhep.numerics import (
     SmallCholesky,
     arcsine_ratio,
     cholesky_spd,
+    find_root,
     inverse_general,
     inverse_near,
     inverse_spd,
@@ -42,7 +43,7 @@ def _spd(size, seed=0, scales=None):
 INVERSE = jax.jit(inverse_spd)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 21, 64])
 def test_inverse_spd_equals_numpy(size):
     matrix = _spd(size)
     np.testing.assert_allclose(INVERSE(matrix), np.linalg.inv(matrix), rtol=1e-11)
@@ -72,6 +73,8 @@ def test_inverse_spd_gradient():
 
 def test_inverse_spd_rejects_indefinite():
     assert np.isnan(INVERSE(jnp.diag(jnp.array([1.0, 2.0, -1.0])))).any()
+    assert np.isnan(INVERSE(_spd(21).at[13, 13].set(-1.0))).any()
+    assert np.isnan(INVERSE(_spd(21).at[3, 3].set(0.0))).any()
 
 
 @pytest.mark.parametrize("size", [1, 3, 12])
@@ -321,3 +324,33 @@ def test_a_singular_block_has_no_derivative():
     # 2 a in the first block; in the second y alone.
     np.testing.assert_allclose(values[0, :, 0], 4 * np.eye(3))
     np.testing.assert_allclose(values[1, :, 1], np.eye(3))
+
+
+def _cubic(x, shift):
+    return x**3 - shift
+
+
+def _steep(x, shift):
+    return jnp.tanh(50 * (x - shift)) + 0.1
+
+
+@pytest.mark.parametrize("function", [_cubic, _steep], ids=["cubic", "steep"])
+def test_find_root(function):
+    @jax.jit
+    def root(shift):
+        return find_root(function, jnp.asarray(-3.0), jnp.asarray(5.0), shift)
+
+    for shift in (-2.0, 0.3, 1.0):
+        found = root(jnp.asarray(shift))
+        if function is _cubic:
+            wanted = np.cbrt(shift)
+            slope = 1 / (3 * wanted**2)
+        else:
+            wanted, slope = shift - np.arctanh(0.1) / 50, 1.0
+        np.testing.assert_allclose(found, wanted, rtol=1e-11)
+        np.testing.assert_allclose(jax.grad(root)(jnp.asarray(shift)), slope, rtol=1e-9)
+
+
+def test_find_root_needs_two_signs():
+    found = find_root(_cubic, jnp.asarray(2.0), jnp.asarray(5.0), jnp.asarray(1.0))
+    assert jnp.isnan(found)

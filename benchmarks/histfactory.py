@@ -1,0 +1,152 @@
+"""Fits and tests of a published likelihood, beside pyhf.
+
+The five signal points of the search for bottom squarks that the tests use. Each row is
+measured after its equality gate: the same minimum, the same CLs. Ours and the peers run
+one after the other in one process, in turns, and what is compared is processor time.
+"""
+
+import json
+import lzma
+import tarfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyhf
+
+from diffhep.inference import fit_measurement, histfactory, hypothesis_test
+
+from ._harness import QUICK, Row, report
+
+
+DATA = Path(__file__).parent.parent / "tests/inference/histfactory/data"
+POINTS = [
+    ("RegionA", "1300_205_60"),
+    ("RegionA", "1400_950_60"),
+    ("RegionA", "1500_850_60"),
+    ("RegionB", "1400_550_60"),
+    ("RegionC", "1600_850_60"),
+]
+BACKENDS = {"numpy": 100, "jax": 10}
+"""From backend of pyhf to how many times faster we have to be."""
+_fit = eqx.filter_jit(fit_measurement)
+_test = eqx.filter_jit(hypothesis_test)
+
+
+def _workspace(region: str, point: str) -> histfactory.Workspace:
+    with (
+        lzma.open(DATA / "sbottom.tar.xz") as raw,
+        tarfile.open(fileobj=raw) as archive,
+    ):
+        background, patch = (
+            json.load(archive.extractfile(f"{region}/{name}.json"))
+            for name in ("BkgOnly", f"patch.sbottom_{point}")
+        )
+    return histfactory.apply_patch(histfactory.read_workspace(background), patch)
+
+
+def _seconds(function: Callable[[], Any], *, repeats: int = 1) -> float:
+    # Of all processor cores together, per call.
+    start = time.process_time()
+    for _ in range(repeats):
+        jax.block_until_ready(function())
+    return (time.process_time() - start) / repeats
+
+
+def _compile(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def _peers(content: dict[str, Any]) -> dict[str, Callable[[], float]]:
+    # Free fits with each backend, once that is set; they return the minimum.
+    def make(backend: str) -> Callable[[], float]:
+        pyhf.set_backend(backend, precision="64b")
+        workspace = pyhf.Workspace(content)
+        model = workspace.model()
+        data = pyhf.tensorlib.astensor(workspace.data(model))
+
+        def fit() -> float:
+            _, value = pyhf.infer.mle.fit(data, model, return_fitted_val=True)
+            return float(np.asarray(value))
+
+        return fit
+
+    return {backend: make(backend) for backend in BACKENDS}
+
+
+def _measure(region: str, point: str) -> list[Row]:
+    name = f"{region[-1]} {point}"
+    workspace = _workspace(region, point)
+    model = histfactory.build_model(workspace)
+    data = histfactory.observed_data(workspace, model)
+    measurement = histfactory.measure(model, data)
+    one = jnp.asarray(1.0)
+    compile_fit = _compile(lambda: _fit(measurement))
+    compile_test = _compile(lambda: _test(measurement, one))
+    peers = _peers(workspace.content)
+    best = 2 * float(measurement.likelihood.value(_fit(measurement).parameters))
+    starts, minima = {}, {}
+    for backend, peer in peers.items():
+        pyhf.set_backend(backend, precision="64b")
+        # Their first call compiles, too.
+        starts[backend] = _compile(peer)
+        # pyhf with JAX compiles again in the next few.
+        minima[backend] = min(peer() for _ in range(5 if backend == "jax" else 1))
+    for value in minima.values():
+        if best > value + 1e-6:
+            raise RuntimeError(f"{name}: our minimum {best} is above theirs, {value}.")
+    rounds = 3 if QUICK else 7
+    times: dict[str, list[float]] = {key: [] for key in ("fit", "test", *peers)}
+    for _ in range(rounds):
+        times["fit"].append(_seconds(lambda: _fit(measurement), repeats=20))
+        for backend, peer in peers.items():
+            pyhf.set_backend(backend, precision="64b")
+            # The first after a change of the backend may be slower.
+            peer()
+            times[backend].append(_seconds(peer))
+        times["test"].append(_seconds(lambda: _test(measurement, one), repeats=10))
+    # The fastest: pyhf with JAX now and then compiles once more.
+    best_time = {key: min(values) for key, values in times.items()}
+    rows = [
+        Row(
+            f"{name}: free fit, ms (peer: pyhf {backend})",
+            best_time["fit"] * 1e3,
+            best_time[backend] * 1e3,
+            1 / factor,
+        )
+        for backend, factor in BACKENDS.items()
+    ]
+    rows.append(
+        Row(
+            f"{name}: test with bands, ms (peer: free fit)",
+            best_time["test"] * 1e3,
+            best_time["fit"] * 1e3,
+            10.0,
+        )
+    )
+    rows.append(Row(f"{name}: compilation of the fit, s", compile_fit, starts["jax"]))
+    rows.append(Row(f"{name}: compilation of the test, s", compile_test))
+    excess = max(best - value for value in minima.values())
+    rows.append(Row(f"{name}: -2 log L above pyhf's", excess, bar=1e-6))
+    return rows
+
+
+def main() -> int:
+    """Run the benchmark."""
+    jax.config.update("jax_enable_x64", True)
+    warnings.filterwarnings("ignore")
+    points = POINTS[-2:] if QUICK else POINTS
+    rows = [row for point in points for row in _measure(*point)]
+    return report("histfactory", rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""A likelihood with a parameter of interest, and its fits."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Bool, Float
+
+from ._likelihood import AbstractLikelihood
+from ._newton import IMPLICIT, FitResult, fit_likelihood
+
+
+class Measurement(eqx.Module):
+    """What a statistical question is asked of."""
+
+    likelihood: AbstractLikelihood
+    """The negative log-likelihood of what was observed."""
+    start: Float[Array, " parameters"]
+    """Where fits begin."""
+    lower: Float[Array, " parameters"] | None
+    """Lower bounds of the parameters."""
+    upper: Float[Array, " parameters"] | None
+    """Upper bounds."""
+    fixed: Bool[Array, " parameters"] | None
+    """Parameters that keep their value in every fit."""
+    poi: int = eqx.field(static=True)
+    """Index of the parameter of interest, the strength of the signal."""
+    mirror: bool = eqx.field(static=True, default=False)
+    """Whether fits search on both sides of `start` (`fit_likelihood`)."""
+
+    def __check_init__(self):
+        """Raise where there is no parameter of interest."""
+        if not 0 <= self.poi < self.start.shape[0]:
+            raise ValueError(
+                f"There is no parameter {self.poi} among {self.start.shape[0]}; `poi` "
+                "is the index of the parameter of interest."
+            )
+
+
+def fit_measurement(
+    measurement: Measurement,
+    *,
+    strength: Float[Array, ""] | None = None,
+    held: Bool[Array, ""] | None = None,
+    num_steps: int = 100,
+    adjoint: optx.AbstractAdjoint = IMPLICIT,
+    throw: bool = False,
+) -> FitResult:
+    """The best fit, of all parameters or at a given strength of the signal.
+
+    Args:
+        measurement: What is fitted.
+        strength: Signal strength to hold; free unless given.
+        held: Whether to hold it indeed: not static, so that free and conditional fits
+            share a compilation.
+        num_steps: How many Newton steps to take at most.
+        adjoint: How the gradient crosses the fit.
+        throw: Whether a fit that fails raises. Its status tells otherwise.
+
+    Returns:
+        The result.
+
+    Raises:
+        RuntimeError: The fit failed and `throw` is set.
+    """
+    start, fixed = measurement.start, measurement.fixed
+    if strength is not None:
+        holds = jnp.asarray(True) if held is None else held
+        own = jnp.arange(start.shape[0]) == measurement.poi
+        start = jnp.where(own & holds, strength, start)
+        fixed = own & holds if fixed is None else fixed | (own & holds)
+    return fit_likelihood(
+        measurement.likelihood,
+        start,
+        lower=measurement.lower,
+        upper=measurement.upper,
+        fixed=fixed,
+        mirror=measurement.mirror,
+        num_steps=num_steps,
+        adjoint=adjoint,
+        throw=throw,
+    )
+
+
+def asimov_uncertainty(
+    measurement: Measurement, parameters: Float[Array, " parameters"]
+) -> Float[Array, ""]:
+    r"""The expected uncertainty on the strength of the signal, if parameters are true.
+
+    That of the average experiment, whose best fit is known. With $H$ the Hessian there,
+    the square is one over the Schur complement of the nuisance parameters,
+    $\sigma^{-2} = H_{\mu\mu} - H_{\mu\nu} H_{\nu\nu}^{-1} H_{\nu\mu}$.
+
+    Args:
+        measurement: The measurement. Its data do not matter, and parameters on a bound
+            count as free.
+        parameters: The truth.
+
+    Returns:
+        One standard deviation; NaN where nothing constrains a parameter.
+    """
+    average = fit_likelihood(
+        measurement.likelihood.asimov(parameters),
+        parameters,
+        fixed=measurement.fixed,
+        num_steps=0,
+    )
+    return jnp.sqrt(average.covariance[measurement.poi, measurement.poi])

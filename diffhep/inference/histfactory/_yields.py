@@ -1,0 +1,217 @@
+r"""Expected yields, with their derivatives in closed form.
+
+In each cell (a bin of a sample) the yield is $h\,f\,\varphi$: the interpolated template
+$h$, a sum over histosys modifiers; the interpolated normalisation $f$, a product over
+normsys modifiers; and the product $\varphi$ of the parameters that are factors. So all
+second derivatives together are matrix products of the first ones.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ...numerics import matmul, matvec
+from ._prepare import Places, Prepared, find_places
+
+
+class Expansion(NamedTuple):
+    """Expected yields about a point."""
+
+    rate: Float[Array, " bins"]
+    """The yields."""
+    first: Float[Array, "parameters bins"]
+    """Their first derivatives."""
+    cells: "Cells"
+    """What `second_derivatives` needs."""
+
+
+class Cells(NamedTuple):
+    """The yield of each cell, and its derivatives to interpolated parameters."""
+
+    yields: Float[Array, " cells"]
+    """Template times normalisation, without factors."""
+    factors: Float[Array, "factors cells"]
+    """Its factors, padded with ones."""
+    factor: Float[Array, " cells"]
+    """Their product."""
+    others: Float[Array, "factors cells"]
+    """For each factor the product of the others."""
+    first: Float[Array, "interpolated cells"]
+    """First derivatives of the yield without factors."""
+    bend: Float[Array, "interpolated cells"]
+    """Second derivative of the template, times normalisation."""
+    rate: Float[Array, "interpolated cells"]
+    """First derivative of the normalisation, over the normalisation."""
+    swing: Float[Array, "interpolated cells"]
+    """Second derivative of that normsys factor, over the factor, less the square of the
+    first."""
+
+
+def expected_rate(
+    prepared: Prepared, parameters: Float[Array, " parameters"]
+) -> Float[Array, " bins"]:
+    """The expected number of events in each bin.
+
+    Args:
+        prepared: The model.
+        parameters: The parameters.
+
+    Returns:
+        Sums over the samples.
+    """
+    places = find_places(prepared.layout)
+    shift = parameters[places.shapes]
+    even = prepared.shape_code.even_part(shift).value
+    template = _template(prepared, shift, even)
+    norm = _norm_factors(prepared, parameters, places)[0]
+    factor = jnp.prod(_factors(parameters, places), axis=0)
+    return _sum_samples(prepared, template * norm[places.entry] * factor)
+
+
+def _template(
+    prepared: Prepared, shift: Float[Array, " shapes"], even: Float[Array, " shapes"]
+) -> Float[Array, " cells"]:
+    return (
+        prepared.nominal
+        + matvec(prepared.slope.T, shift)
+        + matvec(prepared.bend.T, even)
+    )
+
+
+def _norm_factors(
+    prepared: Prepared, parameters: Float[Array, " parameters"], places: Places
+) -> tuple[
+    Float[Array, " more"], Float[Array, "norms more"], Float[Array, "norms more"]
+]:
+    # The product over modifiers; first and second derivative over each one's factor.
+    # One more entry than there are, for the cells without normsys.
+    shift = parameters[places.norms][:, None]
+    value, first, second = prepared.norm_code.factor(prepared.norms, shift)
+    # Where a factor is zero, so are its derivatives: from there on it stays zero.
+    zero = value == 0
+    safe = jnp.where(zero, 1.0, value)
+    first = jnp.where(zero, 0.0, first / safe)
+    second = jnp.where(zero, 0.0, second / safe)
+    none = ((0, 0), (0, 1))
+    product = jnp.pad(jnp.prod(value, axis=0), (0, 1), constant_values=1.0)
+    return product, jnp.pad(first, none), jnp.pad(second, none)
+
+
+def _factors(
+    parameters: Float[Array, " parameters"], places: Places
+) -> Float[Array, "factors cells"]:
+    return jnp.pad(parameters, (0, 1), constant_values=1.0)[places.factors]
+
+
+def _sum_samples(
+    prepared: Prepared, cells: Float[Array, "*rows cells"]
+) -> Float[Array, "*rows bins"]:
+    layout = prepared.layout
+    shape = (*cells.shape[:-1], len(layout.samples), layout.bins)
+    return jnp.sum(jnp.reshape(cells, shape), axis=-2)
+
+
+def _all_but_one(
+    factors: Float[Array, "factors cells"],
+) -> Float[Array, "factors cells"]:
+    # Not by division: a factor may be zero.
+    count = factors.shape[0]
+    rows = [np.delete(np.arange(count), row) for row in range(count)]
+    return jnp.stack([jnp.prod(factors[row], axis=0) for row in rows])
+
+
+def expand(prepared: Prepared, parameters: Float[Array, " parameters"]) -> Expansion:
+    """The expected yields with their first derivatives, and what leads to the second.
+
+    Args:
+        prepared: The model.
+        parameters: The parameters.
+
+    Returns:
+        The expansion.
+    """
+    places = find_places(prepared.layout)
+    shift = parameters[places.shapes]
+    even = prepared.shape_code.even_part(shift)
+    template = _template(prepared, shift, even.value)
+    product, first, second = _norm_factors(prepared, parameters, places)
+    norm = product[places.entry]
+    rate = _rows(first, places.norm_row)[:, places.entry]
+    second = _rows(second, places.norm_row)[:, places.entry]
+    tilt = prepared.slope + even.first[:, None] * prepared.bend
+    bend = even.second[:, None] * prepared.bend
+    factors = _factors(parameters, places)
+    others, factor = _all_but_one(factors), jnp.prod(factors, axis=0)
+    yields = template * norm
+    cells = Cells(
+        yields,
+        factors,
+        factor,
+        others,
+        _rows(tilt, places.shape_row) * norm[None] + yields[None] * rate,
+        _rows(bend, places.shape_row) * norm[None],
+        rate,
+        second - rate**2,
+    )
+    total = _sum_samples(prepared, cells.first * factor[None])
+    bins = prepared.layout.bins
+    own = jnp.zeros((parameters.shape[0] + 1, bins), parameters.dtype)
+    where = jnp.broadcast_to(places.bin[None], others.shape)
+    own = own.at[places.factors, where].add(others * yields[None])[:-1]
+    return Expansion(
+        _sum_samples(prepared, yields * factor),
+        own + _rows(total, places.rank),
+        cells,
+    )
+
+
+def second_derivatives(
+    prepared: Prepared, expansion: Expansion, weight: Float[Array, " bins"]
+) -> Float[Array, "parameters parameters"]:
+    """The second derivatives of the expected yields, summed over bins with weights.
+
+    Args:
+        prepared: The model.
+        expansion: Its expansion about a point.
+        weight: The weights.
+
+    Returns:
+        A symmetric matrix.
+    """
+    places = find_places(prepared.layout)
+    cells = expansion.cells
+    size = expansion.first.shape[0]
+    weights = weight[places.bin]
+    # Two interpolated parameters.
+    scaled = (weights * cells.factor)[None]
+    swap = matmul(
+        scaled * (cells.first - cells.yields[None] * cells.rate / 2), cells.rate.T
+    )
+    diagonal = jnp.sum(scaled * (cells.bend + cells.yields[None] * cells.swing), axis=1)
+    inner = swap + swap.T + jnp.diag(diagonal)
+    # An interpolated parameter and a factor.
+    parts = (weights[None] * cells.others)[:, :, None] * cells.first.T[None]
+    cross = jnp.zeros((size + 1, parts.shape[2]), weight.dtype)
+    cross = _rows(cross.at[places.factors].add(parts)[:-1].T, places.rank)
+    # Two factors: each parameter occurs in a cell once.
+    outer = jnp.zeros((size + 1, size + 1), weight.dtype)
+    count = cells.others.shape[0]
+    for one in range(count):
+        for two in range(one):
+            rest = np.delete(np.arange(count), [one, two])
+            value = jnp.prod(cells.factors[rest], axis=0)
+            outer = outer.at[places.factors[one], places.factors[two]].add(
+                weights * cells.yields * value
+            )
+    outer = outer[:-1, :-1] + cross
+    inner = _rows(_rows(inner, places.rank).T, places.rank)
+    return inner + outer + outer.T
+
+
+def _rows(
+    table: Float[Array, "rows any"], which: np.ndarray
+) -> Float[Array, "more any"]:
+    # Rows of the table; one past the last is zero.
+    return jnp.pad(table, ((0, 1), (0, 0)))[which]
