@@ -55,7 +55,11 @@ from ._measurement import (
     asimov_uncertainty as asimov_uncertainty,
     fit_measurement as fit_measurement,
 )
-from ._mixture import Mixture as Mixture
+from ._mixture import (
+    AbstractMixture as AbstractMixture,
+    Addition as Addition,
+    Interference as Interference,
+)
 from ._newton import (
     FitResult as FitResult,
     FitStatus as FitStatus,
@@ -102,6 +106,7 @@ from ._test_statistics import (
     deviance as deviance,
     profile_statistic as profile_statistic,
 )
+from ._unbinned import UnbinnedLikelihood as UnbinnedLikelihood
 from ._uncertainty import (
     discovery_significance as discovery_significance,
     expected_uncertainty as expected_uncertainty,

@@ -1,4 +1,6 @@
-"""Density ratios of a signal that interferes with its background."""
+"""How processes add up to what is observed, with a signal of some strength."""
+
+import abc
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +10,36 @@ from jaxtyping import Array, Float
 from ..numerics import safe_sqrt
 
 
-class Mixture(eqx.Module):
+class AbstractMixture(eqx.Module):
+    """Processes whose rates add up, with coefficients that depend on the strength."""
+
+    rates: eqx.AbstractVar[Float[Array, " processes"]]
+    """Expected number of events, or cross-section, of each process."""
+
+    @abc.abstractmethod
+    def coefficients(self, strength: Float[Array, ""]) -> Float[Array, " processes"]:
+        """How much of each process there is.
+
+        Args:
+            strength: The strength mu of the signal.
+
+        Returns:
+            Factors of the rates; some may be negative.
+        """
+
+
+class Addition(AbstractMixture):
+    """A signal on top of its backgrounds: mu S + B_1 + B_2 + ..."""
+
+    rates: Float[Array, " processes"]
+    """Expected number of events: of the signal at mu = 1, then of each background."""
+
+    def coefficients(self, strength: Float[Array, ""]) -> Float[Array, " processes"]:
+        """The strength, then ones."""
+        return jnp.ones_like(self.rates).at[0].set(strength)
+
+
+class Interference(AbstractMixture):
     r"""The density of $|\sqrt\mu\,A_S + A_B|^2$ from ratios of positive samples.
 
     $$\sigma(\mu)\,p(x|\mu) = \mu\,\sigma_S\,p_S(x) + \sqrt\mu\,\sigma_I\,p_I(x)

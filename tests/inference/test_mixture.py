@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from diffhep.inference import Mixture
+from diffhep.inference import Interference
 from diffhep.testing import check_gradient
 
 
@@ -27,7 +27,7 @@ STRENGTHS = (0.0, 1.0, 4.0)
 
 @pytest.fixture(scope="module")
 def mixture():
-    return Mixture(STRENGTHS, jnp.asarray([_rate(mu) for mu in STRENGTHS]))
+    return Interference(STRENGTHS, jnp.asarray([_rate(mu) for mu in STRENGTHS]))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_gradients(mixture, log_ratios):
     _, logs = log_ratios
 
     def likelihood(strength, rates, logs):
-        model = Mixture(STRENGTHS, rates)
+        model = Interference(STRENGTHS, rates)
         ratio = model.ratio(strength, logs)
         return model.rate(strength) - jnp.sum(jnp.log(ratio))
 
@@ -72,4 +72,4 @@ def test_gradients(mixture, log_ratios):
 @pytest.mark.parametrize("strengths", [(0.0, 1.0), (1.0, 1.0, 2.0), (-1.0, 0.0, 1.0)])
 def test_strengths_must_determine_three_terms(strengths):
     with pytest.raises(ValueError, match="three different ones"):
-        Mixture(strengths, jnp.ones(3))
+        Interference(strengths, jnp.ones(3))

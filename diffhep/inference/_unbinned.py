@@ -1,0 +1,199 @@
+"""The unbinned, extended likelihood of density ratios."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._likelihood import AbstractLikelihood, Derivatives
+from ._mixture import AbstractMixture
+from .histfactory import AbstractNormCode, AbstractShapeCode, Code4, Code4p
+
+
+class UnbinnedLikelihood(AbstractLikelihood):
+    r"""Minus the log-likelihood of events, given the density ratios of each process.
+
+    $$\nu(\theta) - \sum_i w_i \log \sum_k c_k(\mu)\,\nu_k(\alpha)\,r_k(x_i)\,
+      \Bigl(1 + \sum_j \delta_{jk}(x_i, \alpha_j)\Bigr)
+      + \sum_j (\alpha_j - a_j)^2 / 2$$
+
+    with ratios $r_k = p_k / p_\mathrm{ref}$ to one reference. Each nuisance parameter
+    changes rates and densities, of which is given what they are at plus and minus one
+    standard deviation (ATLAS, arXiv 2412.01600, section 4). Between and beyond these,
+    rates are those of a normsys of HistFactory, and densities, event by event, those of
+    a histosys: changes that are added leave a density normalised, whatever the
+    parameter, where factors would not. So this is HistFactory's likelihood in the limit
+    of narrow bins. The parameters are the strength mu, then the nuisance parameters in
+    standard deviations. Constants that depend on the reference only are left out.
+    """
+
+    mixture: AbstractMixture
+    """How the processes add up."""
+    log_ratios: Float[Array, "processes entries"]
+    """Logarithm of the density ratio of each process to the reference, at each event.
+    Learnt ones are to be normalised (`normalisation`): what is missing there moves the
+    fitted strength."""
+    weight: Float[Array, " entries"]
+    """How often each event was observed: ones for data."""
+    log_rate_up: Float[Array, "nuisances processes"]
+    """Logarithm of the factor on the rate at plus one standard deviation."""
+    log_rate_down: Float[Array, "nuisances processes"]
+    """The same, at minus one."""
+    log_density_up: Float[Array, "nuisances processes entries"]
+    """Logarithm of the density ratio of each process at plus one standard deviation to
+    itself at zero."""
+    log_density_down: Float[Array, "nuisances processes entries"]
+    """The same, at minus one."""
+    auxiliary: Float[Array, " nuisances"]
+    """Outcome a of the auxiliary measurement of each nuisance parameter, in standard
+    deviations: zeros for data."""
+    reference: Float[Array, " entries"] | None = None
+    """Share of each event in a sample of the reference, adding up to one. Only
+    expectations need it: data have none."""
+    norm_code: AbstractNormCode = Code4()
+    """How rates interpolate."""
+    shape_code: AbstractShapeCode = Code4p()
+    """How densities interpolate."""
+
+    @classmethod
+    def without_nuisances(
+        cls,
+        mixture: AbstractMixture,
+        log_ratios: Float[Array, "processes entries"],
+        weight: Float[Array, " entries"],
+        *,
+        reference: Float[Array, " entries"] | None = None,
+    ) -> "UnbinnedLikelihood":
+        """A likelihood whose only parameter is the strength.
+
+        Args:
+            mixture: How the processes add up.
+            log_ratios: Logarithm of the density ratio of each process.
+            weight: How often each event was observed.
+            reference: Share of each event in a sample of the reference.
+
+        Returns:
+            The likelihood.
+        """
+        number, entries = log_ratios.shape
+        rate = jnp.zeros((0, number), log_ratios.dtype)
+        density = jnp.zeros((0, number, entries), log_ratios.dtype)
+        rest = (rate, rate, density, density, rate[:, 0])
+        return cls(mixture, log_ratios, weight, *rest, reference)
+
+    def rates(
+        self, parameters: Float[Array, " parameters"]
+    ) -> Float[Array, " processes"]:
+        """Expected number of events of each process, some of which may be negative.
+
+        Args:
+            parameters: The strength and the nuisance parameters.
+
+        Returns:
+            The numbers.
+        """
+        up, down = jnp.exp(self.log_rate_up), jnp.exp(self.log_rate_down)
+        numbers = self.norm_code.coefficients(up, down)
+        factors = self.norm_code.factor(numbers, parameters[1:, None]).value
+        rates = self.mixture.coefficients(parameters[0]) * self.mixture.rates
+        return rates * jnp.prod(factors, axis=0)
+
+    def intensity(
+        self, parameters: Float[Array, " parameters"]
+    ) -> Float[Array, " entries"]:
+        """Expected density of events over that of the reference.
+
+        Args:
+            parameters: The strength and the nuisance parameters.
+
+        Returns:
+            The intensity at each event. Exact ratios make it positive; learnt ones may
+            not, where processes cancel, nor may changes of many standard deviations:
+            the likelihood is not a number then.
+        """
+        up, down = jnp.exp(self.log_density_up), jnp.exp(self.log_density_down)
+        shift = parameters[1:, None, None]
+        even = self.shape_code.even_part(shift).value
+        change = shift * (up - down) / 2 + even * ((up + down) / 2 - 1)
+        ratios = jnp.exp(self.log_ratios) * (1 + jnp.sum(change, axis=0))
+        return jnp.sum(self.rates(parameters)[:, None] * ratios, axis=0)
+
+    def value(self, parameters: Float[Array, " parameters"]) -> Float[Array, ""]:
+        """Minus the log-likelihood."""
+        events = self._log_intensity(parameters)
+        poisson = jnp.sum(self.rates(parameters)) - jnp.sum(self.weight * events)
+        return poisson + jnp.sum((parameters[1:] - self.auxiliary) ** 2) / 2
+
+    def change(
+        self,
+        new: Float[Array, " parameters"],
+        old: Float[Array, " parameters"],
+    ) -> Float[Array, ""]:
+        """A difference of two values, event by event."""
+        events = self._log_intensity(new) - self._log_intensity(old)
+        rate = jnp.sum(self.rates(new) - self.rates(old))
+        middle = (new + old)[1:] / 2 - self.auxiliary
+        constraint = jnp.sum((new - old)[1:] * middle)
+        return rate - jnp.sum(self.weight * events) + constraint
+
+    def derivatives(self, parameters: Float[Array, " parameters"]) -> Derivatives:
+        """By autodiff; the stand-in is the mean square of the events' slopes."""
+        slope = jax.grad(self.value)(parameters)
+        hessian = jax.jacfwd(jax.grad(self.value))(parameters)
+        slopes = jax.jacfwd(self._log_intensity)(parameters)
+        weighted = self.weight[:, None] * slopes
+        fisher = jnp.sum(weighted[:, :, None] * slopes[:, None, :], axis=0)
+        constrained = jnp.ones_like(parameters).at[0].set(0.0)
+        return Derivatives(slope, hessian, fisher + jnp.diag(constrained))
+
+    def asimov(self, parameters: Float[Array, " parameters"]) -> "UnbinnedLikelihood":
+        """The normalised one, with what the average experiment would observe."""
+        model, reference = self._normalised()
+        weight = model.intensity(parameters) * reference
+        found = (weight, parameters[1:])
+        return eqx.tree_at(lambda x: (x.weight, x.auxiliary), model, found)
+
+    def normalised(self) -> "UnbinnedLikelihood":
+        """The same with densities that add up to one over the reference's sample.
+
+        Only then is the truth where the likelihood of the average experiment is the
+        greatest.
+
+        Returns:
+            The likelihood.
+
+        Raises:
+            ValueError: There is no reference.
+        """
+        return self._normalised()[0]
+
+    def _normalised(self) -> tuple["UnbinnedLikelihood", Float[Array, " entries"]]:
+        if self.reference is None:
+            raise ValueError(
+                "The events have no shares in a sample of the reference; give "
+                "`reference`, with simulated events in place of data."
+            )
+        share = jnp.log(self.reference)
+
+        def unit(log_ratios: Float[Array, "*shape entries"]) -> Array:
+            total = jax.nn.logsumexp(
+                log_ratios + jnp.broadcast_to(share, log_ratios.shape),
+                axis=-1,
+                keepdims=True,
+            )
+            return log_ratios - total
+
+        ratios = unit(self.log_ratios)
+        up, down = (
+            unit(ratios[None] + x) - ratios[None]
+            for x in (self.log_density_up, self.log_density_down)
+        )
+        where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
+        return eqx.tree_at(where, self, (ratios, up, down)), self.reference
+
+    def _log_intensity(
+        self, parameters: Float[Array, " parameters"]
+    ) -> Float[Array, " entries"]:
+        # Events that were not observed may have no intensity.
+        seen = self.weight != 0
+        return jnp.log(jnp.where(seen, self.intensity(parameters), 1.0))
