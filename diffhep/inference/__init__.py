@@ -30,6 +30,7 @@ from ._hypothesis import (
     HypothesisTest as HypothesisTest,
     hypothesis_test as hypothesis_test,
 )
+from ._impacts import Impacts as Impacts, impacts as impacts
 from ._likelihood import (
     AbstractLikelihood as AbstractLikelihood,
     Derivatives as Derivatives,
@@ -81,6 +82,7 @@ from ._test_statistics import (
     deviance as deviance,
     profile_statistic as profile_statistic,
 )
+from ._toys import fit_toys as fit_toys
 from ._uncertainty import (
     discovery_significance as discovery_significance,
     expected_uncertainty as expected_uncertainty,

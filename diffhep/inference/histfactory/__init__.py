@@ -30,5 +30,7 @@ from ._patches import (
     read_patch_set as read_patch_set,
     verify_digest as verify_digest,
 )
+from ._pulls import Pulls as Pulls, pulls as pulls
+from ._sample import sample_data as sample_data
 from ._workspace import Workspace as Workspace, read_workspace as read_workspace
 from ._write import write_workspace as write_workspace
