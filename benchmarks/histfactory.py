@@ -20,7 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 import pyhf
 
-from diffhep.inference import fit_measurement, histfactory, hypothesis_test
+from diffhep.inference import (
+    FitStatus,
+    Measurement,
+    fit_measurement,
+    fit_toys,
+    histfactory,
+    hypothesis_test,
+)
 
 from ._harness import QUICK, Row, report
 
@@ -37,6 +44,7 @@ BACKENDS = {"numpy": 100, "jax": 10}
 """From backend of pyhf to how many times faster we have to be."""
 _fit = eqx.filter_jit(fit_measurement)
 _test = eqx.filter_jit(hypothesis_test)
+_toys = eqx.filter_jit(fit_toys)
 
 
 def _workspace(region: str, point: str) -> histfactory.Workspace:
@@ -132,11 +140,33 @@ def _measure(region: str, point: str) -> list[Row]:
             10.0,
         )
     )
+    rows.append(_time_toys(name, model, measurement, best_time["numpy"]))
     rows.append(Row(f"{name}: compilation of the fit, s", compile_fit, starts["jax"]))
     rows.append(Row(f"{name}: compilation of the test, s", compile_test))
     excess = max(best - value for value in minima.values())
     rows.append(Row(f"{name}: -2 log L above pyhf's", excess, bar=1e-6))
     return rows
+
+
+def _time_toys(
+    name: str,
+    model: histfactory.HistFactoryModel,
+    measurement: Measurement,
+    peer: float,
+) -> Row:
+    # Background and signal as predicted. The peer is one fit of the observed data.
+    number = 100 if QUICK else 500
+    keys = jax.random.split(jax.random.key(3), number)
+    data = jax.vmap(lambda key: histfactory.sample_data(model, model.start, key=key))(
+        keys
+    )
+    fits = _toys(measurement, data)
+    good = jax.vmap(lambda status: status == FitStatus.converged)(fits.status)
+    if not jnp.all(good):
+        raise RuntimeError(f"{name}: {int(jnp.sum(~good))} of {number} toys failed.")
+    own = min(_seconds(lambda: _toys(measurement, data)) for _ in range(3)) / number
+    quantity = f"{name}: a toy, {number} all converged, ms (peer: a fit, pyhf numpy)"
+    return Row(quantity, own * 1e3, peer * 1e3, 1 / 100)
 
 
 def main() -> int:

@@ -32,6 +32,15 @@ from ._calibrated import (
     isotonic_calibration as isotonic_calibration,
     mean_ratio as mean_ratio,
 )
+from ._codes import (
+    AbstractNormCode as AbstractNormCode,
+    AbstractShapeCode as AbstractShapeCode,
+    Code0 as Code0,
+    Code1 as Code1,
+    Code2 as Code2,
+    Code4 as Code4,
+    Code4p as Code4p,
+)
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._decorrelation import distance_correlation as distance_correlation
 from ._energy_scale import jet_weight as jet_weight, scale_jets as scale_jets
@@ -40,6 +49,7 @@ from ._hypothesis import (
     HypothesisTest as HypothesisTest,
     hypothesis_test as hypothesis_test,
 )
+from ._impacts import Impacts as Impacts, impacts as impacts
 from ._likelihood import (
     AbstractLikelihood as AbstractLikelihood,
     Derivatives as Derivatives,
@@ -106,6 +116,7 @@ from ._test_statistics import (
     deviance as deviance,
     profile_statistic as profile_statistic,
 )
+from ._toys import fit_toys as fit_toys
 from ._unbinned import UnbinnedLikelihood as UnbinnedLikelihood
 from ._uncertainty import (
     discovery_significance as discovery_significance,

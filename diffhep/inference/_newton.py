@@ -77,15 +77,15 @@ def fit_likelihood(
 ) -> FitResult:
     r"""The parameters at which the likelihood is greatest, with their covariance.
 
-    Newton's method with a line search, projected onto the bounds; where the Hessian is
-    not positive definite its Fisher approximation takes its place. It ends when a step
-    has become as small as rounding: a derivative of the outcome needs a minimum that
-    exact. That derivative is
+    Newton's method with a line search, projected onto the bounds; where the Hessian
+    does not help, its Fisher approximation takes its place. It ends when a step has
+    become as small as rounding: a derivative of the outcome needs a minimum that exact.
+    That derivative is
 
     $$\delta\hat\theta_F = -H_{FF}^{-1}\,\delta(\partial L/\partial\theta_F)$$
 
     for the free parameters, that of `start` for fixed ones, and that of the bound for
-    those on a bound, at most one of which may be close to leaving it.
+    those that ended on one. The minimum is a local one.
 
     Args:
         likelihood: What is fitted.
@@ -212,6 +212,11 @@ def _newton_step(
     ridge = tiny * jnp.trace(fisher) * jnp.eye(point.shape[0], dtype=point.dtype)
     step = -matvec(inverse_spd(_restrict(curvature + ridge, free)), slope)
     fractions = jnp.asarray(_FRACTIONS, point.dtype)
+    if problem.lower is not None or problem.upper is not None:
+        # A step that bounds bend may lead uphill; as far as the first it does not. No
+        # gradient to the fraction: the last steps, which count, are whole ones.
+        room = _room(*stop_gradient((point, step, problem)))
+        fractions = jnp.concatenate([fractions, jnp.stack([room, room / 4])])
     trials = jax.vmap(lambda f: _project(point + f * step, problem))(fractions)
     changes = jax.vmap(lambda x: problem.likelihood.change(x, point))(trials)
     best = jnp.argmin(jnp.where(jnp.isnan(changes), jnp.inf, changes))
@@ -224,6 +229,20 @@ def _newton_step(
     after = jnp.where(improves, 0, mode + 1)
     after = jnp.where(close & (decrement < tiny), _DONE, after)
     return jnp.where(improves, chosen, point), after
+
+
+def _room(
+    point: Float[Array, " n"], step: Float[Array, " n"], problem: _Problem
+) -> Float[Array, ""]:
+    # The fraction of the step up to the first bound.
+    some = step != 0
+    safe = jnp.where(some, step, 1.0)
+    room = jnp.ones_like(point)
+    for bound, outwards in ((problem.lower, step < 0), (problem.upper, step > 0)):
+        if bound is not None:
+            gap = jnp.where(outwards, bound - point, safe)
+            room = jnp.minimum(room, gap / safe)
+    return jnp.min(room)
 
 
 def _advance(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._codes import AbstractNormCode, AbstractShapeCode, Code4, Code4p
 from ._likelihood import AbstractLikelihood, Derivatives
 from ._mixture import AbstractMixture
-from .histfactory import AbstractNormCode, AbstractShapeCode, Code4, Code4p
 
 
 class UnbinnedLikelihood(AbstractLikelihood):

@@ -1,14 +1,5 @@
 """HistFactory models: pyhf's workspaces as pytrees, to fit and to differentiate."""
 
-from ._codes import (
-    AbstractNormCode as AbstractNormCode,
-    AbstractShapeCode as AbstractShapeCode,
-    Code0 as Code0,
-    Code1 as Code1,
-    Code2 as Code2,
-    Code4 as Code4,
-    Code4p as Code4p,
-)
 from ._likelihood import (
     HistFactoryLikelihood as HistFactoryLikelihood,
     expected_data as expected_data,
@@ -30,5 +21,7 @@ from ._patches import (
     read_patch_set as read_patch_set,
     verify_digest as verify_digest,
 )
+from ._pulls import Pulls as Pulls, pulls as pulls
+from ._sample import sample_data as sample_data
 from ._workspace import Workspace as Workspace, read_workspace as read_workspace
 from ._write import write_workspace as write_workspace

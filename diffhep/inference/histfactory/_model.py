@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ._codes import AbstractNormCode, AbstractShapeCode, Code4, Code4p
+from .._codes import AbstractNormCode, AbstractShapeCode, Code4, Code4p
 from ._layout import Layout, lay_out
 from ._parameters import Constraint
 from ._workspace import Workspace, find_measurement

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...numerics import safe_sqrt
-from ._codes import AbstractNormCode, AbstractShapeCode
+from .._codes import AbstractNormCode, AbstractShapeCode
 from ._layout import Interpolated, Layout, PerBin, without_names
 from ._model import HistFactoryModel, require_double
 from ._parameters import Constraint

@@ -8,6 +8,11 @@ import pyhf
 import pytest
 
 from diffhep.inference import (
+    Code0,
+    Code1,
+    Code2,
+    Code4,
+    Code4p,
     DiscoveryTest,
     FitStatus,
     LimitTest,
@@ -132,9 +137,7 @@ EXPECTED = {
 def _measurement(content):
     workspace = histfactory.read_workspace(content)
     # What pyhf's tests use.
-    model = histfactory.build_model(
-        workspace, shape_code=histfactory.Code0(), norm_code=histfactory.Code1()
-    )
+    model = histfactory.build_model(workspace, shape_code=Code0(), norm_code=Code1())
     return histfactory.measure(model, histfactory.observed_data(workspace, model))
 
 
@@ -224,11 +227,11 @@ def _pair(content, shape_code, norm_code):
     # Our model and data, and pyhf's.
     workspace = histfactory.read_workspace(content)
     ours = {
-        "code0": histfactory.Code0(),
-        "code2": histfactory.Code2(),
-        "code4p": histfactory.Code4p(),
-        "code1": histfactory.Code1(),
-        "code4": histfactory.Code4(),
+        "code0": Code0(),
+        "code2": Code2(),
+        "code4p": Code4p(),
+        "code1": Code1(),
+        "code4": Code4(),
     }
     model = histfactory.build_model(
         workspace, shape_code=ours[shape_code], norm_code=ours[norm_code]

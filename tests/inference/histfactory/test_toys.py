@@ -1,0 +1,133 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyhf
+import pytest
+
+from diffhep.inference import (
+    FitStatus,
+    fit_measurement,
+    fit_toys,
+    histfactory,
+    impacts,
+)
+
+
+# pyhf's validation of schemas uses what jsonschema calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")
+
+TOYS = 1000
+_fit = eqx.filter_jit(fit_measurement)
+_fit_toys = eqx.filter_jit(fit_toys)
+
+
+@pytest.fixture(scope="module")
+def two_channels(validation):
+    """Two channels with shapesys modifiers, the signal allowed to be negative."""
+    content = validation["2bin_2channel"]
+    workspace = histfactory.read_workspace(content)
+    model = histfactory.build_model(workspace)
+    data = histfactory.observed_data(workspace, model)
+    measurement = histfactory.measure(model, data)
+    lower = measurement.lower.at[model.layout.poi].set(-10.0)
+    return content, model, eqx.tree_at(lambda m: m.lower, measurement, lower)
+
+
+def _draw(model, number):
+    keys = jax.random.split(jax.random.key(11), number)
+    return jax.jit(
+        jax.vmap(lambda key: histfactory.sample_data(model, model.start, key=key))
+    )(keys)
+
+
+def test_toys_have_the_moments_of_the_model(rich):
+    model = histfactory.build_model(histfactory.read_workspace(rich))
+    toys = _draw(model, TOYS)
+    average = histfactory.expected_data(model, model.start)
+    widths = histfactory.likelihood(model, average).prepared.width
+    assert toys.counts.shape == (TOYS, model.layout.bins)
+    for found, wanted in (
+        (toys.counts, average.counts),
+        (toys.auxiliary, average.auxiliary),
+    ):
+        spread = np.std(found, axis=0) / np.sqrt(TOYS)
+        assert np.all(np.abs(np.mean(found, axis=0) - wanted) < 4 * spread + 1e-12)
+    ratio = np.var(toys.counts, axis=0) / np.asarray(average.counts)
+    np.testing.assert_allclose(ratio, 1.0, atol=4 * np.sqrt(2 / TOYS) + 0.05)
+    assert np.all(np.asarray(widths) > 0)
+
+
+def test_pulls_are_normal_and_errors_cover(two_channels):
+    _, model, measurement = two_channels
+    toys = _draw(model, TOYS)
+    best = _fit_toys(measurement, toys)
+    assert jnp.all(jax.vmap(lambda s: s == FitStatus.converged)(best.status))
+    found = jax.jit(jax.vmap(lambda d, b: histfactory.pulls(model, d, b)))(toys, best)
+    poi = model.layout.poi
+    assert np.all(np.isnan(found.shift[:, poi]))
+    nuisances = np.delete(np.arange(len(model.names)), poi)
+    constraint = np.asarray(found.constraint)
+    assert np.all(constraint[:, nuisances] < 1.05)
+    # The fit has to say something of a parameter for its pull to mean anything.
+    measured = [i for i in nuisances if np.mean(constraint[:, i]) < 0.95]
+    assert len(measured) >= 2
+    significance = np.asarray(found.significance)[:, measured]
+    # Four standard errors, and a little for constraints of 100 to 1600 events: they are
+    # not quite Gaussian.
+    mean, spread = np.mean(significance, axis=0), np.std(significance, axis=0)
+    assert np.all(np.abs(mean) < 4 / np.sqrt(TOYS) + 0.05)
+    assert np.all(np.abs(spread - 1) < 4 / np.sqrt(2 * TOYS) + 0.05)
+    width = np.sqrt(np.asarray(best.covariance)[:, poi, poi])
+    pull = (np.asarray(best.parameters)[:, poi] - 1.0) / width
+    assert np.abs(np.mean(pull)) < 4 / np.sqrt(TOYS) + 0.05
+    assert np.abs(np.std(pull) - 1) < 4 / np.sqrt(2 * TOYS) + 0.05
+
+
+def test_each_toy_is_fitted_as_if_alone(two_channels):
+    _, model, measurement = two_channels
+    toys = _draw(model, TOYS)
+    best = _fit_toys(measurement, toys)
+    for index in (0, 7, 500):
+        one = jax.tree.map(lambda x, i=index: x[i], toys)
+        alone = _fit(eqx.tree_at(lambda m: m.likelihood.data, measurement, one))
+        np.testing.assert_allclose(
+            best.parameters[index], alone.parameters, rtol=1e-10, atol=1e-12
+        )
+
+
+def test_toys_of_a_published_model_converge(sbottom):
+    workspace = sbottom("RegionC", "1600_850_60")
+    model = histfactory.build_model(workspace)
+    data = histfactory.observed_data(workspace, model)
+    toys = _draw(model, 200)
+    best = _fit_toys(histfactory.measure(model, data), toys)
+    assert jnp.all(jax.vmap(lambda s: s == FitStatus.converged)(best.status))
+
+
+def test_impacts_are_those_of_pyhf(two_channels):
+    content, model, measurement = two_channels
+    best = _fit(measurement)
+    found = eqx.filter_jit(impacts)(measurement, best)
+    poi = model.layout.poi
+    assert found.up[poi] == found.down[poi] == found.linear[poi] == 0
+    peer = pyhf.Workspace(content)
+    peer_model = peer.model()
+    bounds = peer_model.config.suggested_bounds()
+    bounds[poi] = (-10.0, 10.0)
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=1e-7))
+    try:
+        for which in (i for i in range(len(model.names)) if i != poi):
+            width = float(jnp.sqrt(best.covariance[which, which]))
+            for sign, ours in ((1, found.up), (-1, found.down)):
+                start = np.asarray(best.parameters).tolist()
+                start[which] += sign * width
+                fixed = [index == which for index in range(len(start))]
+                fitted = pyhf.infer.mle.fit(
+                    peer.data(peer_model), peer_model, start, bounds, fixed
+                )
+                wanted = fitted[poi] - best.parameters[poi]
+                np.testing.assert_allclose(ours[which], wanted, atol=1e-4)
+    finally:
+        pyhf.set_backend("numpy")
+    np.testing.assert_allclose(found.linear, (found.up - found.down) / 2, atol=0.02)
