@@ -16,12 +16,13 @@ class AbcdEstimate(NamedTuple):
     predicted: Float[Array, ""]
     """N_B N_C / N_D."""
     error: Float[Array, ""]
-    """Its statistical error, to first order."""
+    """Its statistical error, to first order: zero where both B and C are empty."""
     counts: Float[Array, "2 2"]
     """Sums of weights; [1, 1] is the signal region A, above both cuts, [1, 0] is B,
     [0, 1] C and [0, 0] D."""
     closure: Float[Array, ""]
-    """A over its prediction: 1 for independent numbers without signal."""
+    """A over its prediction: 1 for independent numbers without signal. Not a number
+    where nothing is predicted."""
 
 
 def abcd(
@@ -61,8 +62,14 @@ def abcd(
     other = jax.vmap(second_cut.membership)(second)
     share = jnp.exp(log_weight)[:, None, None] * one[:, :, None] * other[:, None, :]
     counts, squares = jnp.sum(share, axis=0), jnp.sum(share**2, axis=0)
-    predicted = counts[1, 0] * counts[0, 1] / counts[0, 0]
+    b, c, d = counts[1, 0], counts[0, 1], counts[0, 0]
+    some = d != 0
+    below = jnp.where(some, d, 1.0)
+    predicted = jnp.where(some, b * c / below, jnp.nan)
     # The regions share no entries, but for the soft edges.
-    relative = squares / counts**2
-    error = predicted * safe_sqrt(relative[1, 0] + relative[0, 1] + relative[0, 0])
-    return AbcdEstimate(predicted, error, counts, counts[1, 1] / predicted)
+    variance = c**2 * squares[1, 0] + b**2 * squares[0, 1]
+    variance = (variance + (b * c / below) ** 2 * squares[0, 0]) / below**2
+    error = jnp.where(some, safe_sqrt(variance), jnp.nan)
+    safe = jnp.where(predicted > 0, predicted, 1.0)
+    closure = jnp.where(predicted > 0, counts[1, 1] / safe, jnp.nan)
+    return AbcdEstimate(predicted, error, counts, closure)

@@ -6,6 +6,7 @@ s = p_1 / (p_1 + p_0), so that its logit is the logarithm of the density ratio o
 """
 
 import abc
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -83,16 +84,16 @@ def histogram_calibration(
     Raises:
         ValueError: A class has no entries, or there are fewer entries than bins.
     """
-    logits, labels, weights = _balanced(logit, label, log_weight)
-    if not 2 <= num_bins <= len(logits):
+    values = _by_value(logit, label, log_weight)
+    if not 2 <= num_bins <= len(values.logit):
         raise ValueError(
             f"`num_bins` is {num_bins}, but must be at least 2 and at most the number "
-            f"of entries, {len(logits)}."
+            f"of different logits, {len(values.logit)}."
         )
     # A bin ends where the weight so far has reached its share.
-    place = np.cumsum(weights) - weights / 2
+    place = np.cumsum(values.weight) - values.weight / 2
     index = np.minimum((place * num_bins).astype(int), num_bins - 1)
-    return _through_blocks(logits, labels, weights, index)
+    return _through_blocks(values, index)
 
 
 def isotonic_calibration(
@@ -115,16 +116,30 @@ def isotonic_calibration(
     Raises:
         ValueError: A class has no entries.
     """
-    logits, labels, weights = _balanced(logit, label, log_weight)
-    found = scipy.optimize.isotonic_regression(labels, weights=weights)
+    values = _by_value(logit, label, log_weight)
+    share = values.ones / values.weight
+    found = scipy.optimize.isotonic_regression(share, weights=values.weight)
     index = np.repeat(np.arange(len(found.blocks) - 1), np.diff(found.blocks))
-    return _through_blocks(logits, labels, weights, index)
+    return _through_blocks(values, index)
 
 
-def _balanced(
-    logit: Array, label: Array, log_weight: Array
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class _Values(NamedTuple):
+    """Entries of the same logit together, by rising logit."""
+
+    logit: np.ndarray
+    weight: np.ndarray
+    ones: np.ndarray
+    """The part of the weight with label 1."""
+    squares: np.ndarray
+    """Sum of the squared weights of the entries."""
+
+
+def _by_value(logit: Array, label: Array, log_weight: Array) -> _Values:
     logits, labels, logs = (np.asarray(x, float) for x in (logit, label, log_weight))
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(
+            f"`label` holds {np.unique(labels)}, but must be 0 or 1 for each entry."
+        )
     weights = np.exp(logs - logs.max(initial=-np.inf))
     totals = np.array([weights[labels == k].sum() for k in (0, 1)])
     if not (totals > 0).all():
@@ -132,25 +147,26 @@ def _balanced(
             f"The entries have the total weights {totals[0]:g} of label 0 and "
             f"{totals[1]:g} of label 1; a calibration needs both classes."
         )
-    order = np.argsort(logits, kind="stable")
     weights = weights / (2 * totals[labels.astype(int)])
-    return logits[order], labels[order], weights[order]
+    places, index = np.unique(logits, return_inverse=True)
+    sums = (np.bincount(index, x) for x in (weights, weights * labels, weights**2))
+    return _Values(places, *sums)
 
 
-def _through_blocks(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, index: np.ndarray
-) -> PiecewiseCalibration:
-    number = index[-1] + 1
+def _through_blocks(values: _Values, index: np.ndarray) -> PiecewiseCalibration:
     total, ones, sums, squares = (
-        np.bincount(index, weights * x, minlength=number)
-        for x in (np.ones_like(logits), labels, logits, weights)
+        np.bincount(index, x)
+        for x in (
+            values.weight,
+            values.ones,
+            values.weight * values.logit,
+            values.squares,
+        )
     )
     filled = total > 0
     total, ones, sums, squares = (x[filled] for x in (total, ones, sums, squares))
     # A block of one class only is not certain: half an entry may be of the other.
-    least = 0.5 * squares / total**2
-    share = np.clip(ones / total, np.minimum(least, 0.5), np.maximum(1 - least, 0.5))
-    places, wanted = sums / total, np.log(share) - np.log1p(-share)
-    # Blocks at the same logit, of equal entries, are one.
-    first = np.concatenate([[True], np.diff(places) > 0])
-    return PiecewiseCalibration(jnp.asarray(places[first]), jnp.asarray(wanted[first]))
+    least = np.minimum(0.5 * squares / total**2, 0.5)
+    share = np.clip(ones / total, least, 1 - least)
+    wanted = np.log(share) - np.log1p(-share)
+    return PiecewiseCalibration(jnp.asarray(sums / total), jnp.asarray(wanted))

@@ -19,13 +19,14 @@ from ._test_statistics import (
 
 
 class HypothesisTest(eqx.Module):
-    """What the data say about a strength of the signal."""
+    """What the data say about a strength of the signal; NaN where a fit failed."""
 
     cls: Float[Array, ""]
     """The ratio of `p_tested` to `p_alternative`, by which limits are set."""
     expected_cls: Float[Array, " 5"]
     """The same if the alternative is true and its data fluctuate by -2, -1, 0, 1 and 2
-    standard deviations of the fitted strength."""
+    standard deviations of the fitted strength; for `DiscoveryTest`, whose alternative
+    is a signal, by 2 to -2, as in pyhf."""
     p_tested: Float[Array, ""]
     """Probability of a statistic at least as large, if the tested strength is true: for
     the strength zero the p-value of a discovery."""
@@ -97,10 +98,10 @@ def hypothesis_test(
     root, reach = safe_sqrt(value), safe_sqrt(asimov)
     displacement = chosen.displacement(root, reach)
     p_tested, p_alternative = ndtr(-(displacement + reach)), ndtr(-displacement)
-    # A fluctuation downwards excludes more.
+    # The one that excludes most comes first.
     fluctuations = jnp.asarray([2.0, 1.0, 0.0, -1.0, -2.0], strength.dtype)
     p_expected = ndtr(-(fluctuations + reach))
-    return HypothesisTest(
+    numbers = (
         p_tested / p_alternative,
         p_expected / ndtr(-fluctuations),
         p_tested,
@@ -108,9 +109,11 @@ def hypothesis_test(
         p_expected,
         value,
         asimov,
-        fitted,
-        status,
     )
+    # What comes of a failed fit may look like a probability.
+    good = status == FitStatus.converged
+    numbers = (jnp.where(good, x, jnp.nan) for x in numbers)
+    return HypothesisTest(*numbers, fitted, status)
 
 
 def _take(tree: Any, index: int) -> Any:

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..numerics import safe_sqrt
 from ._measurement import Measurement
-from ._newton import FitResult, FitStatus, fit_likelihood
+from ._newton import FitResult, FitStatus, fit_likelihood, standard_deviations
 
 
 class Impacts(eqx.Module):
@@ -43,7 +42,7 @@ def impacts(
     """
     poi = measurement.poi
     size = best.parameters.shape[0]
-    width = safe_sqrt(jnp.diagonal(best.covariance))
+    width = standard_deviations(best)
     index = jnp.arange(size)
     counts = best.free & (index != poi)
 

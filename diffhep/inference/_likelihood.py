@@ -31,7 +31,7 @@ class AbstractLikelihood(eqx.Module):
 
     @abc.abstractmethod
     def value(self, parameters: Float[Array, " parameters"]) -> Float[Array, ""]:
-        """The negative log-likelihood, with all its constants.
+        """The negative log-likelihood, up to constants that depend on no parameter.
 
         Args:
             parameters: Where.

@@ -120,7 +120,8 @@ def profile_interval(
 
     def end(far: Float[Array, ""]) -> Float[Array, ""]:
         root = find_root(_shortfall, centre, far, args, tolerance=1e-11)
-        bounded = jnp.abs(far - centre) < width
+        # No root up to a bound, because the likelihood does not fall that far.
+        bounded = (jnp.abs(far - centre) < width) & (_shortfall(far, args) < 0)
         return jnp.where(jnp.isnan(root) & bounded, far, root)
 
     low, high = jax.lax.map(end, outer)

@@ -69,7 +69,7 @@ class Interference(AbstractMixture):
 
         Args:
             strength: The strength mu, not negative. At 0 the slope is infinite, and
-                given as zero.
+                given as zero: bound fits a little above 0, or they may stay there.
 
         Returns:
             Factors of the rates, some negative.

@@ -9,7 +9,13 @@ import optimistix as optx
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
-from ..numerics import SmallCholesky, inverse_spd, matvec, solve_optimality
+from ..numerics import (
+    SmallCholesky,
+    inverse_spd,
+    matvec,
+    safe_sqrt,
+    solve_optimality,
+)
 from ._likelihood import AbstractLikelihood, Derivatives
 
 
@@ -52,6 +58,20 @@ class FitResult(eqx.Module):
     number of events."""
     status: FitStatus
     """How the fit ended."""
+
+
+def standard_deviations(result: FitResult) -> Float[Array, " parameters"]:
+    """The errors of the parameters.
+
+    Args:
+        result: A fit.
+
+    Returns:
+        Roots of the covariance's diagonal, with zero slope where that is zero; NaN
+        where it is.
+    """
+    variance = jnp.diagonal(result.covariance)
+    return jnp.where(jnp.isnan(variance), variance, safe_sqrt(variance))
 
 
 class _Problem(eqx.Module):

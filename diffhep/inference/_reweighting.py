@@ -80,8 +80,8 @@ class Closure(NamedTuple):
     error: Float[Array, " bins"]
     """Statistical error of the difference."""
     chi2: Float[Array, ""]
-    """Sum of the squared pulls of the bins that are not empty; expected is one less
-    than their number."""
+    """Sum of the squared pulls of the bins that are not empty; expected is their
+    number. (The pulls are a little anticorrelated, as the shares add up to one.)"""
 
 
 def closure(

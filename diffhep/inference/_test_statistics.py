@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ._likelihood import AbstractLikelihood
 from ._measurement import Measurement, fit_measurement
-from ._newton import FitResult
+from ._newton import FitResult, FitStatus
 
 
 class AbstractTestStatistic(eqx.Module):
@@ -220,4 +220,8 @@ def profile_statistic(
     best = fit_measurement(measurement)
     conditional = fit_measurement(measurement, strength=strength)
     rise = deviance(measurement.likelihood, conditional, best)
-    return statistic.value(strength, best.parameters[measurement.poi], rise)
+    good = (best.status == FitStatus.converged) & (
+        conditional.status == FitStatus.converged
+    )
+    value = statistic.value(strength, best.parameters[measurement.poi], rise)
+    return jnp.where(good, value, jnp.nan)

@@ -30,7 +30,15 @@ def fit_toys(
 
     Returns:
         The results, with a leading axis.
+
+    Raises:
+        ValueError: The likelihood has no `data`.
     """
+    if not hasattr(measurement.likelihood, "data"):
+        raise ValueError(
+            f"`{type(measurement.likelihood).__name__}` has no `data` to replace; map "
+            "over `fit_measurement` with `jax.lax.map`."
+        )
 
     def fit(one: Any) -> FitResult:
         changed = eqx.tree_at(lambda m: m.likelihood.data, measurement, one)

@@ -55,6 +55,17 @@ class UnbinnedLikelihood(AbstractLikelihood):
     shape_code: AbstractShapeCode = Code4p()
     """How densities interpolate."""
 
+    def __check_init__(self):
+        """Raise where shapes do not match."""
+        processes, entries = self.log_ratios.shape
+        wanted = (self.mixture.rates.shape[0], self.weight.shape[0])
+        if (processes, entries) != wanted:
+            raise ValueError(
+                f"`log_ratios` has the shape {self.log_ratios.shape}, but there are "
+                f"{wanted[0]} rates and {wanted[1]} weights; give one row for each "
+                "process and one column for each event."
+            )
+
     @classmethod
     def without_nuisances(
         cls,
@@ -175,17 +186,14 @@ class UnbinnedLikelihood(AbstractLikelihood):
             )
         share = jnp.log(self.reference)
 
-        def unit(log_ratios: Float[Array, "*shape entries"]) -> Array:
-            total = jax.nn.logsumexp(
-                log_ratios + jnp.broadcast_to(share, log_ratios.shape),
-                axis=-1,
-                keepdims=True,
-            )
-            return log_ratios - total
+        def total(log_density: Float[Array, "*shape entries"]) -> Array:
+            weighted = log_density + jnp.broadcast_to(share, log_density.shape)
+            return jax.nn.logsumexp(weighted, axis=-1, keepdims=True)
 
-        ratios = unit(self.log_ratios)
+        ratios = self.log_ratios - total(self.log_ratios)
+        # Not by differences of logarithms, which may be infinite.
         up, down = (
-            unit(ratios[None] + x) - ratios[None]
+            x - total(ratios[None] + x)
             for x in (self.log_density_up, self.log_density_down)
         )
         where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
@@ -194,6 +202,9 @@ class UnbinnedLikelihood(AbstractLikelihood):
     def _log_intensity(
         self, parameters: Float[Array, " parameters"]
     ) -> Float[Array, " entries"]:
-        # Events that were not observed may have no intensity.
+        # Events that were not observed may hold anything.
         seen = self.weight != 0
-        return jnp.log(jnp.where(seen, self.intensity(parameters), 1.0))
+        where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
+        safe = [jnp.where(jnp.broadcast_to(seen, x.shape), x, 0.0) for x in where(self)]
+        intensity = eqx.tree_at(where, self, safe).intensity(parameters)
+        return jnp.log(jnp.where(seen, intensity, 1.0))

@@ -42,7 +42,8 @@ def find_root(
         num_steps: How many evaluations to take at most.
 
     Returns:
-        The root; NaN where the function has the same sign at both bounds.
+        The root; NaN where the function has the same sign at both bounds, where it is
+        not a number on the way, and where it is not found in `num_steps`.
     """
     constant = stop_gradient(args)
     low, high = stop_gradient(low), stop_gradient(high)
@@ -109,9 +110,11 @@ def _bracketed(
         return a, fa, b, fb, c, fc, jnp.where(done, 0.0, fraction), index + 1
 
     start = (high, values[1], low, values[0], low, values[0], half, jnp.asarray(0))
-    a, fa, b, fb, *_ = jax.lax.while_loop(proceed, advance, start)
+    a, fa, b, fb, _, _, fraction, _ = jax.lax.while_loop(proceed, advance, start)
     root = jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
-    return jnp.where(values[0] * values[1] <= 0, root, jnp.nan)
+    found = (fraction == 0) & ~jnp.isnan(fa + fb)
+    bracketed = jnp.sign(values[0]) * jnp.sign(values[1]) <= 0
+    return jnp.where(found & bracketed, root, jnp.nan)
 
 
 def _next_fraction(  # noqa: PLR0917 - three points and their values

@@ -140,6 +140,24 @@ def test_abcd_soft_cuts_and_gradients():
     check_gradient(predicted, (first, jnp.asarray(0.4), logs))
 
 
+def test_abcd_with_empty_regions():
+    cuts = {"first_cut": _cut(0.0), "second_cut": _cut(0.0)}
+    # B, C and D, and no entry in A, which is looked at last.
+    first, second = jnp.asarray([1.0, -1.0, -1.0]), jnp.asarray([-1.0, 1.0, -1.0])
+    found = abcd(first, second, jnp.zeros(3), **cuts)
+    assert (found.predicted, found.closure) == (1.0, 0.0)
+    np.testing.assert_allclose(found.error, np.sqrt(3.0))
+    slope = jax.grad(lambda logs: abcd(first, second, logs, **cuts).error)
+    assert jnp.isfinite(slope(jnp.zeros(3))).all()
+    # Without B the prediction is zero, with the error of one entry more or less.
+    few = abcd(first[1:], second[1:], jnp.zeros(2), **cuts)
+    assert few.predicted == 0
+    assert jnp.isnan(few.closure)
+    none = abcd(first[:2], second[:2], jnp.zeros(2), **cuts)
+    assert jnp.isnan(none.predicted)
+    assert jnp.isnan(none.error)
+
+
 def test_abcd_needs_two_bins():
     with pytest.raises(ValueError, match="`second_cut` has 3 bins"):
         abcd(

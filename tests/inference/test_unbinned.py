@@ -199,6 +199,36 @@ def test_interference_in_a_fit():
     np.testing.assert_allclose(found.parameters, truth, rtol=1e-6)
 
 
+def test_what_was_not_observed_may_hold_anything(simulated):
+    truth = jnp.asarray([1.0, 0.3])
+    few, weight = jnp.asarray([-1.2, 0.1, 9.0]), jnp.asarray([1.0, 2.0, 0.0])
+    clean = _likelihood(few, weight)
+    for poison in (jnp.nan, jnp.inf):
+        dirty = eqx.tree_at(
+            lambda x: (x.log_ratios, x.log_density_up),
+            clean,
+            (
+                clean.log_ratios.at[:, 2].set(poison),
+                clean.log_density_up.at[:, :, 2].set(poison),
+            ),
+        )
+        found, wanted = (
+            jax.value_and_grad(lambda x: x.value(truth))(x) for x in (dirty, clean)
+        )
+        jax.tree.map(np.testing.assert_allclose, found, wanted)
+    # A process that is impossible somewhere.
+    logs = simulated.log_ratios.at[0, :100].set(-jnp.inf)
+    cut = eqx.tree_at(lambda x: x.log_ratios, simulated, logs)
+    assert jnp.isfinite(cut.asimov(truth).weight).all()
+
+
+def test_shapes_must_match():
+    with pytest.raises(ValueError, match="2 rates and 3 weights"):
+        UnbinnedLikelihood.without_nuisances(
+            Addition(jnp.asarray(RATES)), jnp.zeros((1, 3)), jnp.ones(3)
+        )
+
+
 def test_data_have_no_expectation():
     data = _likelihood(jnp.asarray([0.1, 0.2]), jnp.ones(2))
     with pytest.raises(ValueError, match="give `reference`"):

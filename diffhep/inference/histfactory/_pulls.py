@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...numerics import safe_sqrt
-from .._newton import FitResult
+from .._newton import FitResult, standard_deviations
 from ._model import HistFactoryData, HistFactoryModel
 from ._prepare import find_places, prepare
 
@@ -43,7 +43,7 @@ def pulls(model: HistFactoryModel, data: HistFactoryData, best: FitResult) -> Pu
     centre = centre.at[places.poisson].set(events / prepared.strength)
     width = empty.at[places.normal].set(prepared.width)
     width = width.at[places.poisson].set(safe_sqrt(events) / prepared.strength)
-    after = safe_sqrt(jnp.diagonal(best.covariance))
+    after = standard_deviations(best)
     moved = best.parameters - centre
     spread = safe_sqrt(width**2 - after**2)
     safe = jnp.where(spread > 0, spread, 1.0)
