@@ -34,7 +34,9 @@ class Options(eqx.Module):
             The logarithms; minus infinity for what is not allowed.
         """
         least = jnp.min(jnp.where(self.allowed, self.distance, jnp.inf))
-        excess = self.distance / least - 1
+        # Two in one direction merge for certain; the floor keeps the ratio finite.
+        floor = jnp.finfo(least.dtype).tiny ** 0.75
+        excess = (self.distance - least) / jnp.maximum(least, floor)
         return jnp.where(self.allowed, -sharpness * excess, -jnp.inf)
 
 
