@@ -88,17 +88,7 @@ def sample_history(
     algorithm = Algorithm.of(radius, power, metric, scheme)
     candidates = AllPairs() if candidates is None else candidates
     everything = isinstance(candidates, AllPairs)
-    in_jax = engine is None or isinstance(engine, JaxEngine)
-    if not in_jax and not isinstance(engine, CompiledEngine):
-        raise ValueError(
-            f"`{type(engine).__name__}` does not draw histories; use `JaxEngine` or "
-            "`CompiledEngine`."
-        )
-    if not in_jax and (everything or not algorithm.is_usual):
-        raise ValueError(
-            "`CompiledEngine` draws histories among neighbours, with `RapidityAzimuth` "
-            "and `EScheme`; use `JaxEngine`, or pass `candidates=NearestNeighbours()`."
-        )
+    _check_engine(engine, among_neighbours=not everything and algorithm.is_usual)
     by_function = isinstance(radius, AbstractRadius)
     if not algorithm.is_usual or (everything and by_function):
         inputs = HistoryScore(momentum, radius, power, sharpness)
@@ -124,6 +114,21 @@ def sample_history(
             to_radius = to_radius.value
         to_settings = [to_radius, score.power, score.sharpness]
     return MergeHistory(keep, take), log_prob, HistoryScore(to_momentum.T, *to_settings)
+
+
+def _check_engine(engine: AbstractEngine | None, *, among_neighbours: bool) -> None:
+    if engine is None or isinstance(engine, JaxEngine):
+        return
+    if not isinstance(engine, CompiledEngine):
+        raise ValueError(
+            f"`{type(engine).__name__}` does not draw histories; use `JaxEngine` or "
+            "`CompiledEngine`."
+        )
+    if not among_neighbours:
+        raise ValueError(
+            "`CompiledEngine` draws histories among neighbours, with `RapidityAzimuth` "
+            "and `EScheme`; use `JaxEngine`, or pass `candidates=NearestNeighbours()`."
+        )
 
 
 def _sample_by_replay(
