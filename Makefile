@@ -29,7 +29,8 @@ check-gradient: $(STAMP)
 	$(BIN)/diffhep check-gradient $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 \
+	    $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

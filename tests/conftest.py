@@ -4,6 +4,7 @@ Strict settings belong to the tests and not to the library, which never touches
 `jax.config`: a user may run in either precision and promote as they like.
 """
 
+import gc
 import os
 import pathlib
 
@@ -33,6 +34,23 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+# Each compiled program holds some memory mappings until it is forgotten, and beyond
+# Linux's limit on these (vm.max_map_count, 65,530 unless raised) XLA crashes. A worker
+# that remembered all that it ran had 50,000, and 8 GB, before the end of the suite.
+_MAX_MAPPINGS = 20_000
+_MAPPINGS = pathlib.Path("/proc/self/maps")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Forgets the compiled programs after a file's tests when there are very many."""
+    yield
+    if not _MAPPINGS.exists():  # not Linux
+        return
+    if len(_MAPPINGS.read_bytes().splitlines()) > _MAX_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(params=["float32", "float64"])
