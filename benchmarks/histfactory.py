@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,9 +41,9 @@ POINTS = [
 ]
 BACKENDS = {"numpy": 100, "jax": 10}
 """From backend of pyhf to how many times faster we have to be."""
-_fit = eqx.filter_jit(fit_measurement)
-_test = eqx.filter_jit(hypothesis_test)
-_toys = eqx.filter_jit(fit_toys)
+_fit = jax.jit(fit_measurement)
+_test = jax.jit(hypothesis_test)
+_toys = jax.jit(fit_toys)
 
 
 def _workspace(region: str, point: str) -> histfactory.Workspace:

@@ -245,7 +245,8 @@ def _newton_step(
         lambda: _shorten(point, step, problem),
     )
     after = jnp.where(improves, 0, mode + 1)
-    after = jnp.where(close & (decrement < tiny), _DONE, after)
+    # Newton's method squares it: 1e-11 standard deviations are left.
+    after = jnp.where(close & (decrement < tiny**0.7), _DONE, after)
     return chosen, after
 
 

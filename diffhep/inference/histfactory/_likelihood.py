@@ -64,16 +64,18 @@ class HistFactoryLikelihood(AbstractLikelihood):
         hessian = second_derivatives(prepared, expansion, excess)
         hessian = hessian + matmul(first * _ratio(ratio, rate)[None], first.T)
         fisher = matmul(first * _ratio(jnp.ones_like(rate), rate)[None], first.T)
-        # Constraints.
-        where, weight = places.normal, 1 / prepared.width**2
-        pull = parameters[where] - data.auxiliary[places.normal_slot]
-        slope = slope.at[where].add(pull * weight)
-        both = jnp.zeros_like(slope).at[where].add(weight)
-        where, events = places.poisson, data.auxiliary[places.poisson_slot]
-        gamma, strength = parameters[where], prepared.strength
-        slope = slope.at[where].add(strength - events / gamma)
-        observed = both.at[where].add(events / gamma**2)
-        expected = both.at[where].add(strength / gamma)
+        # Constraints, one for each parameter: what scatters does not depend on these,
+        # so that a loop over steps need not do it again.
+        where, none = places.normal, jnp.zeros_like(parameters)
+        centre = none.at[where].set(data.auxiliary[places.normal_slot])
+        weight = none.at[where].set(1 / prepared.width**2)
+        where = places.poisson
+        events = none.at[where].set(data.auxiliary[places.poisson_slot])
+        strength = none.at[where].set(prepared.strength)
+        gamma = jnp.where(none.at[where].set(1.0) > 0, parameters, 1.0)
+        slope = slope + (parameters - centre) * weight + strength - events / gamma
+        observed = weight + events / gamma**2
+        expected = weight + strength / gamma
         return Derivatives(
             slope, hessian + jnp.diag(observed), fisher + jnp.diag(expected)
         )
