@@ -33,7 +33,8 @@ def draw(folder: Path, shown: dict[str, Any]) -> None:
     edges = np.asarray(shown["edges"])
     for name, (colour, dashes) in STYLES.items():
         style = {"color": colour, "ls": dashes, "lw": 1.6}
-        left.plot(shown["strengths"], shown["deviances"][name], label=name, **style)
+        deviance = np.asarray(shown["deviances"][name], float)
+        left.plot(shown["strengths"], deviance, label=name, **style)
         right.stairs(shown["widths"][name], edges, **style)
     left.axhline(1.0, color="#9aa1a9", lw=0.8)
     left.set(xlabel="signal strength μ", ylabel="−2 Δ ln L, profiled", ylim=(0, 6))

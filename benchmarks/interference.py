@@ -57,11 +57,15 @@ NOMINAL = 0.6827
 # learnt less the exact logarithm at mu = 2; chi-squared for each bin of features and of
 # the calibration; the share of the interference that has the wrong sign.
 CLOSURE = {"mean": 0.01, "deviation": 0.05, "chi2": 2.0, "wrong sign": 0.02}
+if QUICK:
+    CLOSURE = {"mean": 0.02, "deviation": 0.15, "chi2": 3.0, "wrong sign": 0.1}
 # Of all seeds together: how far coverage may be from nominal (its binomial error is
 # 0.009); how much wider than exact the learnt likelihood's interval may be, and how far
 # its estimates from the exact one's, in standard deviations; how far from one ratios of
 # widths may be in the null test.
 COVERAGE, WIDER, APART, TIE = 0.035, 1.03, 0.15, 0.015
+if QUICK:
+    COVERAGE, WIDER, APART, TIE = 0.26, 1.15, 0.5, 0.05
 JUDGED = ("exact", "learnt, unbinned")
 
 
