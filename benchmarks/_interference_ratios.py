@@ -97,12 +97,12 @@ def learn(
     number = len(STRENGTHS)
     strength, variation = [], []
     for one, two in keys:
-        network = _network(number, settings["width"], one[0])
+        network = _network(2, number, settings["width"], one[0])
         steps = settings["steps"]
         strength.append(
             train(strength_loss, network, nominal, steps=steps, key=one[1], **options)
         )
-        network = _network(2 * number, settings["width"], two[0])
+        network = _network(2, 2 * number, settings["width"], two[0])
         steps = settings["variation steps"]
         variation.append(
             train(variation_loss, network, wide, steps=steps, key=two[1], **options)
@@ -119,8 +119,8 @@ def normalise(ratios: Ratios, simulation: Simulation) -> Ratios:
     return Ratios(ratios.strength, ratios.variation, jnp.asarray([first, *rest]))
 
 
-def _network(outputs: int, width: int, key: Any) -> Any:
-    network = eqx.nn.MLP(2, outputs, width, 2, jax.nn.gelu, key=key)
+def _network(inputs: int, outputs: int, width: int, key: Any) -> Any:
+    network = eqx.nn.MLP(inputs, outputs, width, 2, jax.nn.gelu, key=key)
     single = lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x  # noqa: E731
     return jax.tree.map(single, network)
 
@@ -170,9 +170,7 @@ def single_ratio(
     For the null test: without nuisance parameter, and normalised likewise.
     """
     one, other = jax.random.split(key)
-    network = eqx.nn.MLP(1, len(samples), settings["width"], 2, jax.nn.gelu, key=one)
-    single = lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x  # noqa: E731
-    network = jax.tree.map(single, network)
+    network = _network(1, len(samples), settings["width"], one)
 
     def loss(network: Any, *batches: Any) -> Any:
         *events, _ = batches
