@@ -25,7 +25,7 @@ import numpy as np
 
 from ._harness import QUICK, RESULTS, Row, report
 from ._interference_figures import draw
-from ._interference_run import POINTS, run
+from ._interference_run import POINTS, far, run
 
 
 RECORDED = RESULTS.parent / "recorded" / "interference"
@@ -160,8 +160,14 @@ def _point_rows(
 
 def main() -> int:
     """Run the seeds that have not been run, and report all."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    message = "only print the exact likelihood's coverage at other true alpha"
+    parser.add_argument("--far", action="store_true", help=message)
+    arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    if arguments.far:
+        far(400)
+        return 0
     runs = [_stored(seed) for seed in range(SEEDS)]
     rows = _closure_rows(runs)
     worst = max(run["shown"]["inaccuracy"] for run in runs)
