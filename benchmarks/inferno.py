@@ -18,7 +18,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from diffhep.inference import FunctionLikelihood, Measurement, fit_measurement
 
@@ -40,6 +39,7 @@ from ._inferno_model import (
     soft_templates,
     uncertainty,
 )
+from ._training import train
 
 
 RECORDED = RESULTS.parent / "recorded" / "inferno"
@@ -67,37 +67,8 @@ def _network(outputs: int, key: Any) -> Any:
 
 
 def _train(loss: Callable, network: Any, events: Any, *, steps: int, key: Any) -> Any:
-    """Adam on batches drawn from all events."""
-    optimiser = optax.adam(optax.cosine_decay_schedule(SETTINGS["rate"], steps))
-    state = optimiser.init(eqx.filter(network, eqx.is_inexact_array))
-
-    def step(carry: Any, key: Any) -> Any:
-        network, state = carry
-        keys = jax.random.split(key, 3)
-        batch = tuple(
-            x[jax.random.randint(k, (SETTINGS["batch"],), 0, len(x))]
-            for x, k in zip(events, keys[:2], strict=True)
-        )
-        value, gradient = eqx.filter_value_and_grad(loss)(network, *batch, keys[2])
-        updates, state = optimiser.update(gradient, state)
-        return (eqx.apply_updates(network, updates), state), value
-
-    arrays, static = eqx.partition(network, eqx.is_inexact_array)
-
-    @jax.jit
-    def run(arrays: Any, state: Any, keys: Any) -> Any:
-        def body(carry: Any, key: Any) -> Any:
-            (network, state), value = step(
-                (eqx.combine(carry[0], static), carry[1]), key
-            )
-            return (eqx.filter(network, eqx.is_inexact_array), state), value
-
-        return jax.lax.scan(body, (arrays, state), keys)
-
-    (arrays, _), losses = run(arrays, state, jax.random.split(key, steps))
-    if not np.isfinite(losses).all():
-        raise RuntimeError("The training diverged.")
-    return eqx.combine(arrays, static)
+    batch, rate = SETTINGS["batch"], SETTINGS["rate"]
+    return train(loss, network, events, steps=steps, batch=batch, rate=rate, key=key)
 
 
 def _summary_loss(network: Any, signal: Any, background: Any, key: Any) -> Any:

@@ -119,8 +119,9 @@ class UnbinnedLikelihood(AbstractLikelihood):
 
         Returns:
             The intensity at each event. Exact ratios make it positive; learnt ones may
-            not, where processes cancel, nor may changes of many standard deviations:
-            the likelihood is not a number then.
+            not, where processes cancel, nor may changes of many standard deviations,
+            or beyond one where a density almost vanishes: the likelihood is not a
+            number then.
         """
         up, down = jnp.exp(self.log_density_up), jnp.exp(self.log_density_down)
         shift = parameters[1:, None, None]
