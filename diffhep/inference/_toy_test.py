@@ -32,9 +32,11 @@ class ToyTest(eqx.Module):
     """Quantiles of `cls` if the alternative is true, at -2, -1, 0, 1 and 2 standard
     deviations of a Gaussian: what excludes most comes first."""
     expected_cls_error: Float[Array, " 5"]
-    """Their statistical errors."""
+    """Their statistical errors. Next to a jump, as where the statistic of a good share
+    of the toys is zero, they are too small: the quantile may be on either side."""
     p_tested: Float[Array, ""]
-    """Probability of a statistic at least as large, if the tested strength is true."""
+    """Probability of a statistic at least as large, if the tested strength is true: for
+    the strength zero the p-value of a discovery."""
     p_tested_error: Float[Array, ""]
     """Its statistical error."""
     p_alternative: Float[Array, ""]
