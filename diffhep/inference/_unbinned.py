@@ -173,7 +173,8 @@ class UnbinnedLikelihood(AbstractLikelihood):
         Each is observed a Poisson-distributed number of times, so that the sample has
         to be much larger than the data. For toys beside observed events, hold both:
         these with a share of zero in the `reference`, simulated ones with a `weight` of
-        zero, and all `normalised`. Where a learnt intensity is negative, the weight is not a number.
+        zero, and all of it `normalised`. Where a learnt intensity is negative, the
+        weight is not a number.
         """
         average = self.asimov(parameters)
         mean, auxiliary = stop_gradient((average.weight, average.auxiliary))
