@@ -7,7 +7,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-EXTRAS := generator,jets,plot,histfactory,dev
+EXTRAS := generator,jets,plot,histfactory,flax,dev
 
 .PHONY: help demo check-gradient test check format api constraints clean
 

@@ -88,15 +88,13 @@ def _uncertainty(network: Any, points: Any, model: Any, bins: AbstractBins) -> A
     signal, background, up, down = (
         template(x, total) for x, total in zip(points, totals, strict=True)
     )
-    # Signal is not moved: what stands in its row does not matter.
-    rows = {"signal": (signal,) * 3, "background": (background, up, down)}
-    nominal, up, down = (
-        jnp.stack(x) for x in zip(*(rows[n] for n in model.layout.samples), strict=True)
-    )
-    model = eqx.tree_at(
-        lambda m: (m.nominal, m.shape_up, m.shape_down),
+    moved = ("position", "background")
+    model = histfactory.with_templates(
         model,
-        (nominal, up[None], down[None]),
+        "blobs",
+        nominal={"signal": signal, "background": background},
+        shape_up={moved: up},
+        shape_down={moved: down},
     )
     truth = model.start
     measurement = histfactory.measure(model, histfactory.expected_data(model, truth))

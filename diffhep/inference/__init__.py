@@ -45,6 +45,7 @@ from ._cross_entropy import cross_entropy as cross_entropy
 from ._decorrelation import distance_correlation as distance_correlation
 from ._energy_scale import jet_weight as jet_weight, scale_jets as scale_jets
 from ._fit import BinnedLikelihood as BinnedLikelihood, fit as fit
+from ._flax import FlaxNetwork as FlaxNetwork
 from ._hypothesis import (
     HypothesisTest as HypothesisTest,
     hypothesis_test as hypothesis_test,
@@ -56,8 +57,10 @@ from ._likelihood import (
     FunctionLikelihood as FunctionLikelihood,
 )
 from ._limits import (
+    ProfileScan as ProfileScan,
     UpperLimit as UpperLimit,
     profile_interval as profile_interval,
+    profile_scan as profile_scan,
     upper_limit as upper_limit,
 )
 from ._measurement import (
@@ -84,10 +87,13 @@ from ._reweighting import (
     Calibration as Calibration,
     Closure as Closure,
     Measured as Measured,
+    Overtraining as Overtraining,
+    Scores as Scores,
     calibration_curve as calibration_curve,
     closure as closure,
     effective_sample_size as effective_sample_size,
     normalisation as normalisation,
+    overtraining as overtraining,
     reweight as reweight,
 )
 from ._select import (

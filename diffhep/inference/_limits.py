@@ -1,6 +1,6 @@
-"""Upper limits and intervals on the strength of a signal."""
+"""Upper limits, intervals and scans of the strength of a signal."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ..numerics import find_root
 from ._hypothesis import hypothesis_test
 from ._measurement import Measurement, fit_measurement
-from ._newton import FitResult
+from ._newton import FitResult, FitStatus
 from ._test_statistics import (
     AbstractOneSidedStatistic,
     BoundedLimitTest,
@@ -135,3 +135,48 @@ def _shortfall(strength: Float[Array, ""], args: Any) -> Float[Array, ""]:
     conditional = fit_measurement(measurement, strength=strength)
     found = deviance(measurement.likelihood, conditional, best)
     return jnp.sqrt(jnp.maximum(found, jnp.finfo(found.dtype).tiny)) - jnp.sqrt(rise)
+
+
+class ProfileScan(NamedTuple):
+    """A profile likelihood at some strengths of the signal."""
+
+    strength: Float[Array, " points"]
+    """The strengths."""
+    deviance: Float[Array, " points"]
+    """Twice the rise of the negative log-likelihood from its minimum, nuisance
+    parameters fitted; not a number where a fit failed."""
+    best: Float[Array, ""]
+    """The strength at the minimum."""
+
+
+def profile_scan(
+    measurement: Measurement,
+    strengths: Float[Array, " points"],
+    *,
+    num_steps: int = 100,
+) -> ProfileScan:
+    """The profile likelihood along the strength of the signal.
+
+    Where the data are simulated events that represent a truth, its minimum lies there,
+    or learnt density ratios are wrong.
+
+    Args:
+        measurement: The measurement.
+        strengths: Where to fit.
+        num_steps: How many Newton steps each fit may take.
+
+    Returns:
+        The scan.
+    """
+    best = fit_measurement(measurement, num_steps=num_steps)
+
+    def rise(strength: Float[Array, ""]) -> Float[Array, ""]:
+        found = fit_measurement(measurement, strength=strength, num_steps=num_steps)
+        good = (found.status == FitStatus.converged) & (
+            best.status == FitStatus.converged
+        )
+        value = deviance(measurement.likelihood, found, best)
+        return jnp.where(good, value, jnp.nan)
+
+    found = jax.lax.map(rise, strengths)
+    return ProfileScan(strengths, found, best.parameters[measurement.poi])

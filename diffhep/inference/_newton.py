@@ -15,11 +15,12 @@ from ..numerics import (
     matvec,
     safe_sqrt,
     solve_optimality,
+    solve_spd,
 )
 from ._likelihood import AbstractLikelihood, Derivatives
 
 
-# Fractions of a Newton step that are tried, the longest first.
+# Fractions of a Newton step that are tried where the whole one does not do.
 _FRACTIONS = (1.0, 0.5, 0.25, 0.0625, 0.0078125)
 # Beyond the three kinds of steps.
 _DONE = 3
@@ -230,7 +231,28 @@ def _newton_step(
     curvature = jnp.where(mode == 0, hessian, curvature)
     # A parameter without influence must not move, and must not spoil the others.
     ridge = tiny * jnp.trace(fisher) * jnp.eye(point.shape[0], dtype=point.dtype)
-    step = -matvec(inverse_spd(_restrict(curvature + ridge, free)), slope)
+    step = -solve_spd(_restrict(curvature + ridge, free), slope)
+    whole = _project(point + step, problem)
+    # So close to the minimum the change is rounding error, and Newton's step is right.
+    # (No comparison holds where the matrix is not positive definite.)
+    decrement = -(slope @ step)
+    close = (mode == 0) & (decrement < tiny**0.5)
+    # Half of what a parabola promises.
+    enough = problem.likelihood.change(whole, point) < -decrement / 4
+    chosen, improves = jax.lax.cond(
+        close | enough,
+        lambda: (whole, jnp.asarray(True)),
+        lambda: _shorten(point, step, problem),
+    )
+    after = jnp.where(improves, 0, mode + 1)
+    after = jnp.where(close & (decrement < tiny), _DONE, after)
+    return chosen, after
+
+
+def _shorten(
+    point: Float[Array, " n"], step: Float[Array, " n"], problem: _Problem
+) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
+    # The best of some fractions of the step, if it leads downhill.
     fractions = jnp.asarray(_FRACTIONS, point.dtype)
     if problem.lower is not None or problem.upper is not None:
         # A step that bounds bend may lead uphill; as far as the first it does not. No
@@ -240,15 +262,8 @@ def _newton_step(
     trials = jax.vmap(lambda f: _project(point + f * step, problem))(fractions)
     changes = jax.vmap(lambda x: problem.likelihood.change(x, point))(trials)
     best = jnp.argmin(jnp.where(jnp.isnan(changes), jnp.inf, changes))
-    # So close to the minimum the change is rounding error, and Newton's step is right.
-    # (No comparison holds where the matrix is not positive definite.)
-    decrement = -(slope @ step)
-    close = (mode == 0) & (decrement < tiny**0.5)
-    improves = close | (changes[best] < 0)
-    chosen = trials[jnp.where(close, 0, best)]
-    after = jnp.where(improves, 0, mode + 1)
-    after = jnp.where(close & (decrement < tiny), _DONE, after)
-    return jnp.where(improves, chosen, point), after
+    improves = changes[best] < 0
+    return jnp.where(improves, trials[best], point), improves
 
 
 def _room(
@@ -328,8 +343,10 @@ def _judge(
     # Not a number where the Hessian is not positive definite: no minimum there.
     distance = slope @ matvec(covariance, slope) / 2
     near = distance < jnp.finfo(root.dtype).eps ** 0.5
-    determined = _is_determined(hessian, covariance) | _is_determined(
-        fisher, inverse_spd(_restrict(fisher, free))
+    determined = jax.lax.cond(
+        _is_determined(hessian, covariance),
+        lambda: jnp.asarray(True),
+        lambda: _is_determined(fisher, inverse_spd(_restrict(fisher, free))),
     )
     status = FitStatus.where(near, FitStatus.converged, FitStatus.not_converged)
     status = FitStatus.where(determined, status, FitStatus.degenerate)

@@ -1,4 +1,5 @@
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -28,8 +29,9 @@ class EstimateRatio(AbstractStage):
 
     score: PairScore
     """Which pair of jets is looked at."""
-    network: eqx.nn.MLP
-    """From the event's features to the logit. May be of lower precision."""
+    network: Callable[[Float[Array, " features"]], Array]
+    """From the event's features to the logit, one number: of equinox, or of flax
+    (`FlaxNetwork`). May be of lower precision."""
     jes_width: Float[Array, ""]
     """Relative uncertainty of the jet energy scale. `SelectEvents` has its own copy:
     the derivative to the width itself is the sum over both."""
@@ -84,12 +86,24 @@ class EstimateRatio(AbstractStage):
         momentum, tags = sanitise((jets.momentum, event.tags), jets.mask)
         size = {"threshold": self.threshold, "width": self.width}
         nominal = jet_weight(momentum, jets.mask, **size)
-        precision = self.network.layers[0].weight.dtype
+        precision = _precision(self.network, momentum.dtype)
 
         def logit(factor: Float[Array, ""]) -> Float[Array, ""]:
             scaled, shifted = scale_jets(momentum, nominal, missing, factor)
             weight = jet_weight(scaled, jets.mask, **size)
             features = summarise(self.score, scaled, weight, tags, shifted)
-            return self.network(features.astype(precision)).astype(momentum.dtype)
+            output = self.network(features.astype(precision))
+            if output.size != 1:
+                raise ValueError(
+                    f"The network's output has the shape {output.shape}, but a logit "
+                    "is one number; give the last layer one output."
+                )
+            return jnp.reshape(output, ()).astype(momentum.dtype)
 
         return event.replace(log_ratio=jax.vmap(logit)(scale_factors(self.jes_width)))
+
+
+def _precision(network: Any, otherwise: jnp.dtype) -> jnp.dtype:
+    # Of the network's parameters, if it has any.
+    leaves = jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))
+    return leaves[0].dtype if leaves else otherwise

@@ -112,6 +112,50 @@ def closure(
     return Closure(ours, theirs, safe_sqrt(error2), jnp.sum(pull2))
 
 
+class Overtraining(NamedTuple):
+    """Scores of events that were trained on, beside those of others."""
+
+    numerator: Closure
+    """Of the class with label 1."""
+    denominator: Closure
+    """Of the class with label 0."""
+
+
+class Scores(NamedTuple):
+    """What a classifier says of labelled events."""
+
+    score: Float[Array, " entries"]
+    """Its output, or any function of that."""
+    label: Float[Array, " entries"]
+    """1 or 0."""
+    log_weight: Float[Array, " entries"]
+    """Logarithm of the weights."""
+
+
+def overtraining(seen: Scores, unseen: Scores, *, bins: AbstractBins) -> Overtraining:
+    """Whether a classifier learnt its training events by heart.
+
+    Args:
+        seen: Events that it was trained on.
+        unseen: Events that it was not trained on.
+        bins: Bins of the score.
+
+    Returns:
+        The comparison of both classes: what is called `reweighted` are the events of
+        the training, and the target are the others.
+    """
+
+    def one(label: float) -> Closure:
+        sides = (
+            (x.score, jnp.where(x.label == label, x.log_weight, -jnp.inf))
+            for x in (seen, unseen)
+        )
+        (ours, weight), (theirs, other) = sides
+        return closure(ours, weight, theirs, other, bins=bins)
+
+    return Overtraining(one(1.0), one(0.0))
+
+
 class Calibration(NamedTuple):
     """How often a classifier is right, in bins of what it says."""
 

@@ -51,7 +51,7 @@ class ClusterSequence(eqx.Module):
         self.momentum, self.mask = _padded(array[np.newaxis] if self.single else array)
         engine = CompiledEngine() if engine is None else engine
         number = len(self.mask)
-        keep, take = engine.run(
+        self.history = engine.run(
             self.momentum,
             self.mask,
             np.full(number, self.definition.radius),
@@ -59,7 +59,6 @@ class ClusterSequence(eqx.Module):
             metric=self.definition.metric,
             scheme=self.definition.scheme,
         )
-        self.history = np.stack([keep, take], axis=-1)
 
     def inclusive_jets(self, min_pt: float = 0.0) -> Any:
         """The jets of each event.

@@ -40,6 +40,23 @@ _compiled = numba.njit(nogil=True, cache=True)
 
 
 @no_type_check
+class _Parameters(NamedTuple):
+    """Parameters of the distribution."""
+
+    power: float
+    """Power p of the transverse momentum."""
+    sharpness: float
+    """Inverse temperature."""
+    kind: int
+    """What the radius is: 0 constant, 1 a function of log pt, 2 of the absolute
+    rapidity."""
+    knots: np.ndarray
+    """Where it is given; logarithms for the second kind."""
+    values: np.ndarray
+    """What it is there."""
+
+
+@no_type_check
 class _Work(NamedTuple):
     """What an event's clustering adds up, and room to work in."""
 
@@ -55,11 +72,9 @@ class _Work(NamedTuple):
 
 @_compiled
 @no_type_check
-def _radius_of(momentum, rapidity, kind, knots, values):
-    """The radius, its derivatives in log pt and rapidity, and the knot below it.
-
-    Kinds: 0 constant, 1 in the logarithm of pt, 2 in the absolute rapidity.
-    """
+def _radius_of(momentum, rapidity, given):
+    """The radius, its slope, the knot below, and how far from that to the next."""
+    kind, knots, values = given.kind, given.knots, given.values
     if kind == 0:
         return values[0], 0.0, 0, 0.0
     if kind == 1:
@@ -121,16 +136,15 @@ def _to_beam(jets, work, a, factor):
 
 @_compiled
 @no_type_check
-def _hand_down(jets, work, momentum, k, step, side, settings, knots, values, score):
+def _hand_down(jets, work, momentum, k, step, side, given, score):
     """The derivatives of an ending pseudojet, to its momentum and the parameters."""
-    power = settings[0]
+    power, kind = given.power, given.kind
     p = momentum[jets.slots[_NAME, k]]
     px, py, pz, energy = p[0], p[1], p[2], p[3]
     to_y, to_phi = work.table[_TO_FIRST, k], work.table[_TO_SECOND, k]
     to_weight, to_radius = work.table[_TO_WEIGHT, k], work.table[_TO_RADIUS, k]
     pt2 = px * px + py * py
-    kind = int(settings[2])
-    _, slope, low, share = _radius_of(p, jets.table[_FIRST, k], kind, knots, values)
+    _, slope, low, share = _radius_of(p, jets.table[_FIRST, k], given)
     score[2 + low] += to_radius * (1.0 - share)
     if kind != 0:
         score[3 + low] += to_radius * share
@@ -251,25 +265,19 @@ def _note(jets, work, drawn, score):
 
 @_compiled
 @no_type_check
-def _sample(
-    momentum, mask, settings, knots, values, uniforms, history, score, to_momentum
-):
-    """One event. `settings`: power, sharpness, kind of radius, only the nearest."""
-    power, sharpness, kind = settings[0], settings[1], int(settings[2])
-    only = settings[3] > 0.0
-    jets, left = _start(momentum, mask, power, _ANY, False)
+def _sample(given, only, momentum, mask, uniforms, history, score, to_momentum):
+    """The log-probability of the history of one event."""
+    jets, left = _start(momentum, mask, given.power, _ANY, False)
     slots = len(mask)
     work = _Work(
         np.zeros((9, slots)), np.empty(slots, np.int64), np.zeros((slots, 2, 4))
     )
     for k in range(left):
         p = momentum[jets.slots[_NAME, k]]
-        work.table[_RADIUS, k] = _radius_of(
-            p, jets.table[_FIRST, k], kind, knots, values
-        )[0]
+        work.table[_RADIUS, k] = _radius_of(p, jets.table[_FIRST, k], given)[0]
     log_prob = 0.0
     for step in range(left):
-        drawn = _draw(jets, work, left, sharpness, uniforms[step], only)
+        drawn = _draw(jets, work, left, given.sharpness, uniforms[step], only)
         log_prob += _note(jets, work, drawn, score)
         kept = drawn[0]
         gone = jets.slots[_NEAREST, kept] if drawn[1] else kept
@@ -279,16 +287,14 @@ def _sample(
         name = jets.slots[_NAME, kept]
         history[step, 0] = name
         history[step, 1] = -1 if beam else jets.slots[_NAME, gone]
-        _hand_down(jets, work, momentum, kept, step, 0, settings, knots, values, score)
+        _hand_down(jets, work, momentum, kept, step, 0, given, score)
         work.table[:_RADIUS, kept] = 0.0
         if not beam:
-            _hand_down(
-                jets, work, momentum, gone, step, 1, settings, knots, values, score
-            )
+            _hand_down(jets, work, momentum, gone, step, 1, given, score)
             momentum[name] += momentum[jets.slots[_NAME, gone]]
-            _place(jets, kept, momentum[name], power, _ANY)
+            _place(jets, kept, momentum[name], given.power, _ANY)
             work.table[_RADIUS, kept] = _radius_of(
-                momentum[name], jets.table[_FIRST, kept], kind, knots, values
+                momentum[name], jets.table[_FIRST, kept], given
             )[0]
         left -= 1
         _close_ranks(jets, kept, gone, left, _ANY)
@@ -308,37 +314,37 @@ def _sample(
 @_compiled
 @no_type_check
 def sample_events(
-    knots, momentum, mask, settings, values, uniforms, history, log_prob, score, slopes
+    kind, knots, momentum, mask, parameters, uniforms, history, found, slopes
 ):
     """Cluster a batch of events at random, one after another. Releases the GIL.
 
     Args:
+        kind: What the radius is (0 constant, 1 a function of log pt, 2 of the absolute
+            rapidity), and whether only the nearest is a candidate.
         knots: Of the radius, of shape (knots,); logarithms for the second kind.
         momentum: Four-momenta of shape (events, slots, 4), in GeV, in double precision.
             Overwritten.
         mask: Which slots hold a particle, of shape (events, slots).
-        settings: Power, sharpness, kind of the radius (0 constant, 1 in log pt, 2 in
-            absolute rapidity), and whether only the nearest is a candidate, of shape
-            (events, 4).
-        values: The radius there, of shape (events, knots).
+        parameters: Power, sharpness, and the radius at each knot, of shape
+            (events, 2 + knots).
         uniforms: Random numbers in [0, 1), of shape (events, slots).
         history: Filled with `keep` and `take` of `MergeHistory` where a step is taken,
             of shape (events, slots, 2).
-        log_prob: Filled with the log-probabilities, of shape (events,).
-        score: Filled with the derivatives to power, sharpness and the radius at each
-            knot, of shape (events, 2 + knots); zero before.
+        found: Filled with the log-probability and its derivatives to the parameters, of
+            shape (events, 3 + knots); zero before.
         slopes: Filled with those to the momenta, of shape (events, slots, 4); zero
             before.
     """
     for event in range(len(mask)):
-        log_prob[event] = _sample(
+        power, sharpness = parameters[event, 0], parameters[event, 1]
+        values = parameters[event, 2:]
+        found[event, 0] = _sample(
+            _Parameters(power, sharpness, kind[0], knots, values),
+            kind[1],
             momentum[event],
             mask[event],
-            settings[event],
-            knots,
-            values[event],
             uniforms[event],
             history[event],
-            score[event],
+            found[event, 1:],
             slopes[event],
         )

@@ -30,7 +30,7 @@ from ._radius import AbstractRadius, ConstantRadius, tabulated
 from ._scheme import AbstractScheme
 
 
-# Parts that each thread is given: the last one is not waited for too long.
+# The last part of a batch is this part of what each thread has to do.
 _PARTS = 8
 
 
@@ -83,7 +83,7 @@ class AbstractHostEngine(AbstractEngine):
         *,
         metric: AbstractMetric,
         scheme: AbstractScheme,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> np.ndarray:
         """The histories of events along a leading axis.
 
         Args:
@@ -96,7 +96,8 @@ class AbstractHostEngine(AbstractEngine):
             scheme: One of the schemes of this package.
 
         Returns:
-            `keep` and `take` of `MergeHistory`.
+            `keep` and `take` of `MergeHistory`, of shape (events, slots, 2), of 32-bit
+            integers.
         """
 
     def __call__(
@@ -133,7 +134,7 @@ class AbstractHostEngine(AbstractEngine):
             metric=metric,
             scheme=scheme,
         )
-        return np.stack(history, axis=-1).reshape(*mask.shape, 2)
+        return history.reshape(*mask.shape, 2)
 
 
 class CompiledEngine(AbstractHostEngine):
@@ -162,17 +163,16 @@ class CompiledEngine(AbstractHostEngine):
         *,
         metric: AbstractMetric,
         scheme: AbstractScheme,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> np.ndarray:
         # Not at the top: numba is optional, and takes a second to import.
         from ._compiled import cluster_events  # noqa: PLC0415
 
-        history = np.empty((*mask.shape, 2), np.int32)
-        history[:] = 0, -2
+        history = _empty_history(mask)
         # The momenta are overwritten.
         arrays = (momentum.copy(), mask, np.stack([radius, power], axis=1), history)
         kind = METRICS.index(type(metric)), SCHEMES.index(type(scheme))
         self._spread(functools.partial(cluster_events, kind), arrays)
-        return history[..., 0], history[..., 1]
+        return history
 
     def sample(
         self,
@@ -196,64 +196,55 @@ class CompiledEngine(AbstractHostEngine):
             As `search_neighbours`.
         """
         kind, knots, values = tabulated(parameters.radius)
-        kinds = jnp.asarray([kind, only], momentum.dtype)
         power, sharpness = parameters.power, parameters.sharpness
-        settings = jnp.concatenate([jnp.stack([power, sharpness]), kinds])
-        steps = jax.ShapeDtypeStruct(mask.shape, np.int32)
-        kept = [jax.ShapeDtypeStruct(x, momentum.dtype) for x in ((), momentum.shape)]
-        score = jax.ShapeDtypeStruct((2 + values.shape[0],), momentum.dtype)
-        keep, take, log_prob, to_momentum, slopes = jax.pure_callback(
-            functools.partial(self._flat_sample, knots),
-            (steps, steps, *kept, score),
+        # Few arrays: each takes 30 us to the host, or from it.
+        given = jnp.concatenate([jnp.stack([power, sharpness]), values])
+        history, found, to_momentum = jax.pure_callback(
+            functools.partial(self._flat_sample, (kind, only), knots),
+            (
+                jax.ShapeDtypeStruct((*mask.shape, 2), np.int32),
+                jax.ShapeDtypeStruct((1 + given.shape[0],), momentum.dtype),
+                jax.ShapeDtypeStruct(momentum.shape, momentum.dtype),
+            ),
             momentum,
             mask,
-            settings,
-            values,
+            given,
             uniforms,
             vmap_method="broadcast_all",
         )
+        log_prob, slopes = found[0], found[1:]
         radius = parameters.radius
         if isinstance(radius, ConstantRadius):
             to_radius = ConstantRadius(slopes[2])
         else:
             to_radius = eqx.tree_at(lambda r: r.values, radius, slopes[2:])
         score = Parameters(to_radius, slopes[0], slopes[1])
-        return keep, take, log_prob, to_momentum.T, score
+        return history[..., 0], history[..., 1], log_prob, to_momentum.T, score
 
     def _flat_sample(
-        self, knots: tuple[float, ...], *arrays: Array
+        self, kind: tuple[int, bool], knots: tuple[float, ...], *arrays: Array
     ) -> tuple[np.ndarray, ...]:
         # Not at the top: numba is optional, and takes a second to import.
         from ._compiled_sampling import sample_events  # noqa: PLC0415
 
-        momentum, mask, settings, values, uniforms = map(np.asarray, arrays)
-        kind, shape, slots = momentum.dtype, mask.shape[:-1], mask.shape[-1]
+        momentum, mask, given, uniforms = map(np.asarray, arrays)
+        slots = mask.shape[-1]
 
         def flat(array: np.ndarray, axes: int) -> np.ndarray:
             rest = array.shape[array.ndim - axes :]
             return np.array(array, np.float64).reshape(-1, *rest)
 
-        number = int(np.prod(shape))
-        history = np.empty((number, slots, 2), np.int32)
-        history[:] = 0, -2
-        log_prob = np.zeros(number)
-        score = np.zeros((number, 2 + values.shape[-1]))
-        to_momentum = np.zeros((number, slots, 4))
-        given = (
-            flat(momentum, 2),
-            mask.reshape(-1, slots),
-            flat(settings, 1),
-            flat(values, 1),
-            flat(uniforms, 1),
-        )
-        run = functools.partial(sample_events, np.asarray(knots, np.float64))
-        self._spread(run, (*given, history, log_prob, score, to_momentum))
+        alive, parameters = mask.reshape(-1, slots), flat(given, 1)
+        history = _empty_history(alive)
+        found = np.zeros((len(alive), 1 + parameters.shape[1]))
+        to_momentum = np.zeros((len(alive), slots, 4))
+        run = functools.partial(sample_events, kind, np.asarray(knots, np.float64))
+        inputs = (flat(momentum, 2), alive, parameters, flat(uniforms, 1))
+        self._spread(run, (*inputs, history, found, to_momentum))
         return (
-            history[..., 0].reshape(mask.shape),
-            history[..., 1].reshape(mask.shape),
-            log_prob.astype(kind).reshape(shape),
-            to_momentum.astype(kind).reshape(momentum.shape),
-            score.astype(kind).reshape(*shape, -1),
+            history.reshape(*mask.shape, 2),
+            found.astype(momentum.dtype).reshape(*mask.shape[:-1], -1),
+            to_momentum.astype(momentum.dtype).reshape(momentum.shape),
         )
 
     def _spread(self, run: Callable[..., None], arrays: tuple[np.ndarray, ...]) -> None:
@@ -262,9 +253,7 @@ class CompiledEngine(AbstractHostEngine):
         if threads == 1 or number == 1:
             run(*arrays)
             return
-        edges = np.linspace(0, number, threads * _PARTS + 1).astype(int)
-        parts = (slice(*edge) for edge in itertools.pairwise(edges))
-        rest = iter(list(parts))
+        rest = iter(_parts(number, threads))
 
         # Each thread takes the next part until there is none; this one, too.
         def work() -> None:
@@ -295,16 +284,16 @@ class FastjetEngine(AbstractHostEngine):
         *,
         metric: AbstractMetric,
         scheme: AbstractScheme,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        keep, take = np.zeros(mask.shape, np.int32), np.full(mask.shape, -2, np.int32)
+    ) -> np.ndarray:
+        history = _empty_history(mask)
         for event, alive in enumerate(mask):
             definition = fastjet_definition(
                 float(radius[event]), float(power[event]), metric, scheme
             )
             steps = steps_of(momentum[event], alive, definition)
-            for step, (one, other) in enumerate(steps):
-                keep[event, step], take[event, step] = one, other
-        return keep, take
+            for step, merge in enumerate(steps):
+                history[event, step] = merge
+        return history
 
 
 def cluster(
@@ -339,6 +328,23 @@ def cluster(
     # Integers come out: there is no gradient to drop.
     inputs = stop_gradient((alive_momentum(momentum, mask), mask, algorithm))
     return MergeHistory(*engine(*inputs))
+
+
+def _empty_history(mask: np.ndarray) -> np.ndarray:
+    # Without a step.
+    history = np.zeros((*mask.shape, 2), np.int32)
+    history[..., 1] = -2
+    return history
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(number: int, threads: int) -> tuple[slice, ...]:
+    # Of so many events: ever smaller ones, for the last one is waited for.
+    edges, least = [0], max(1, number // (threads * _PARTS))
+    while edges[-1] < number:
+        left = number - edges[-1]
+        edges.append(edges[-1] + min(left, max(least, left * 2 // (3 * threads))))
+    return tuple(slice(*edge) for edge in itertools.pairwise(edges))
 
 
 @functools.cache

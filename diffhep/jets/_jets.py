@@ -52,7 +52,7 @@ def jets_from_history(
     exists = mask & (holder == number)
     # Which ones are the hardest is an integer: there is no gradient to drop.
     size = jnp.where(exists, metric.size(stop_gradient(sums).T), -1.0)
-    hardest, place = jax.lax.top_k(size, min(num_jets, slots))
+    hardest, place = _largest(size, min(num_jets, slots))
     missing = (0, num_jets - place.shape[0])
     alive = jnp.pad(hardest >= 0, missing)
     member = jnp.pad(place.astype(number.dtype), missing)[:, None] == holder[None]
@@ -64,6 +64,17 @@ def jets_from_history(
     weight = jnp.where(alive, weight, 0.0)
     overflow = jnp.sum(size > threshold, dtype=number.dtype) > num_jets
     return Jets(total, member, weight, alive), overflow
+
+
+def _largest(
+    values: Float[Array, " slots"], number: int
+) -> tuple[Float[Array, " largest"], Int[Array, " largest"]]:
+    # The largest values in falling order, and where they are. On a CPU XLA is fast in
+    # single precision only (0.9 and 4.2 microseconds for 16 of 64): that chooses, up to
+    # ties there for the last places, and double precision orders.
+    _, place = jax.lax.top_k(values.astype(jnp.float32), number)
+    largest, order = jax.lax.top_k(values[place], number)
+    return largest, place[order]
 
 
 def recombine(

@@ -257,7 +257,52 @@ def solve_spd(
     Returns:
         `matrix^-1 right`; NaN where the matrix is not positive definite.
     """
+    if matrix.shape[0] > _BLOCKED:
+        return _solve_large(matrix, right)
     return matvec(inverse_spd(matrix), right)
+
+
+@jax.custom_jvp
+def _solve_large(
+    matrix: Float[Array, "n n"], right: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    scale = jax.lax.rsqrt(jnp.diagonal(matrix))
+    scaled = matrix * scale[:, None] * scale[None, :]
+    return scale * _solve_scaled(scaled, scale * right)
+
+
+@_solve_large.defjvp
+def _solve_large_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    (matrix, right), (to_matrix, to_right) = primals, tangents
+    inverse = inverse_spd(matrix)
+    solution = matvec(inverse, right)
+    return solution, matvec(inverse, to_right - matvec(to_matrix, solution))
+
+
+# A single system is no batch, and may be LAPACK's: of 64 x 64 it takes 15 microseconds,
+# where the inverse takes 50. (400,000 on each of two CPU devices at once did not hang.)
+@jax.custom_batching.custom_vmap
+def _solve_scaled(
+    matrix: Float[Array, "n n"], right: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    column = right[:, None]
+    for transpose in (False, True):
+        column = jax.lax.linalg.triangular_solve(
+            factor, column, left_side=True, lower=True, transpose_a=transpose
+        )
+    return column[:, 0]
+
+
+@_solve_scaled.def_vmap
+def _solve_scaled_vmap(
+    size: int, batched: list[bool], matrix: Array, right: Array
+) -> tuple[Array, bool]:
+    axes = [0 if x else None for x in batched]
+    solve = jax.vmap(lambda a, b: matvec(inverse_spd(a), b), axes, axis_size=size)
+    return solve(matrix, right), True
 
 
 class SmallCholesky(AbstractSmallSolver):

@@ -24,6 +24,11 @@ from ._pulls import (
     VERTEX_PULLS as VERTEX_PULLS,
     pull_plot as pull_plot,
 )
+from ._ratio_checks import (
+    calibration_plot as calibration_plot,
+    closure_plot as closure_plot,
+    profile_scan_plot as profile_scan_plot,
+)
 from ._report import write_report as write_report
 from ._resolution import resolution_plot as resolution_plot
 from ._roc import roc_curve as roc_curve, roc_points as roc_points

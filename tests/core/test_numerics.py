@@ -135,6 +135,29 @@ def test_products_and_solve(precision):
     np.testing.assert_allclose(matrix @ solution, vector, rtol=100 * rtol)
 
 
+@pytest.mark.parametrize("size", [3, 40])
+def test_solve_spd_of_one_and_of_many(size):
+    # Mixed units, as in a fit.
+    scales = np.resize([1e-3, 1.0, 1e4], size)
+    matrices = jnp.stack([_spd(size, seed, scales) for seed in range(3)])
+    rights = jnp.asarray(np.random.default_rng(2).normal(size=(3, size)))
+    exact = np.linalg.solve(matrices, rights[..., None])[..., 0]
+    one = jax.jit(solve_spd)(matrices[0], rights[0])
+    np.testing.assert_allclose(one, exact[0], rtol=1e-9)
+    many = jax.jit(jax.vmap(solve_spd))(matrices, rights)
+    np.testing.assert_allclose(many, exact, rtol=1e-9)
+    shared = jax.jit(jax.vmap(solve_spd, (None, 0)))(matrices[0], rights)
+    np.testing.assert_allclose(shared[0], exact[0], rtol=1e-9)
+    assert np.isnan(solve_spd(matrices[0].at[1, 1].set(-1.0), rights[0])).all()
+
+
+def test_solve_spd_gradient():
+    matrix, right = _spd(20), jnp.arange(20.0)
+    check_gradient(
+        lambda s, r: solve_spd(matrix + s * jnp.eye(20), r), (0.3, right), rtol=1e-7
+    )
+
+
 @pytest.mark.parametrize("x", [0.0, 1e-9, 0.0299999, 0.03, 0.0300001, 1.0, -2.5])
 def test_sinc_and_its_derivatives(x):
     exact = np.sinc(x / np.pi)

@@ -5,6 +5,7 @@ import pytest
 
 from diffhep.inference import (
     HardBins,
+    Scores,
     calibration_curve,
     closure,
     effective_sample_size,
@@ -12,6 +13,7 @@ from diffhep.inference import (
     isotonic_calibration,
     mean_ratio,
     normalisation,
+    overtraining,
     reweight,
 )
 from diffhep.testing import check_gradient
@@ -143,3 +145,24 @@ def test_what_cannot_be_calibrated():
         isotonic_calibration(jnp.zeros(3), jnp.ones(3), jnp.zeros(3))
     with pytest.raises(ValueError, match="`num_bins` is 20"):
         histogram_calibration(jnp.zeros(2), jnp.asarray([0.0, 1.0]), jnp.zeros(2))
+
+
+def test_overtraining_shows_in_the_class_that_was_learnt_by_heart():
+    bins = HardBins(jnp.linspace(-2.0, 3.0, 11))
+    chi2 = []
+    for seed in range(40):
+        found = []
+        for part in (0, 1):
+            below, above, logs = _samples(2 * seed + part, 1000)
+            score = _exact(jnp.concatenate([below, above]))
+            label = jnp.repeat(jnp.asarray([0.0, 1.0]), 1000)
+            found.append(Scores(score, label, jnp.concatenate([logs, logs])))
+        honest = overtraining(*found, bins=bins)
+        chi2.append([honest.numerator.chi2, honest.denominator.chi2])
+        # A network that recognises what it saw of label 1.
+        seen = found[0]._replace(score=found[0].score + 0.5 * found[0].label)
+        learnt = overtraining(seen, found[1], bins=bins)
+        assert learnt.numerator.chi2 > 40
+        np.testing.assert_allclose(learnt.denominator.chi2, honest.denominator.chi2)
+    # 10 bins: the error of the mean of 40 is 0.7.
+    np.testing.assert_allclose(np.mean(chi2, axis=0), 10, atol=4 * 0.7)

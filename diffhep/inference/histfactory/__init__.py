@@ -22,6 +22,7 @@ from ._patches import (
     verify_digest as verify_digest,
 )
 from ._pulls import Pulls as Pulls, pulls as pulls
+from ._replace import with_templates as with_templates
 from ._sample import sample_data as sample_data
 from ._workspace import Workspace as Workspace, read_workspace as read_workspace
 from ._write import write_workspace as write_workspace

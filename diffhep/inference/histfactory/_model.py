@@ -18,8 +18,8 @@ class HistFactoryModel(eqx.Module):
     """Expected yields of samples in bins, with their systematic variations.
 
     The bins of all channels lie one after the other. Every array is differentiated, and
-    may depend on parameters upstream: replace it with `equinox.tree_at`. Where, by the
-    layout, a modifier does not act, its numbers do not matter.
+    may depend on parameters upstream: see `with_templates`. Where, by the layout, a
+    modifier does not act, its numbers do not matter.
     """
 
     nominal: Float[Array, "samples bins"]

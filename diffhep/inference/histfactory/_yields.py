@@ -6,6 +6,7 @@ normsys modifiers; and the product $\varphi$ of the parameters that are factors.
 second derivatives together are matrix products of the first ones.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -28,7 +29,11 @@ class Expansion(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """The yield of each cell, and its derivatives to interpolated parameters."""
+    """The yield of each cell, and its derivatives to interpolated parameters.
+
+    Those of normalisations are the same in all bins of a channel: they are kept once
+    for each pair of sample and channel, an entry.
+    """
 
     yields: Float[Array, " cells"]
     """Template times normalisation, without factors."""
@@ -38,13 +43,13 @@ class Cells(NamedTuple):
     """Their product."""
     others: Float[Array, "factors cells"]
     """For each factor the product of the others."""
-    first: Float[Array, "interpolated cells"]
-    """First derivatives of the yield without factors."""
+    tilt: Float[Array, "interpolated cells"]
+    """First derivative of the template, times normalisation."""
     bend: Float[Array, "interpolated cells"]
     """Second derivative of the template, times normalisation."""
-    rate: Float[Array, "interpolated cells"]
+    rate: Float[Array, "interpolated entries"]
     """First derivative of the normalisation, over the normalisation."""
-    swing: Float[Array, "interpolated cells"]
+    swing: Float[Array, "interpolated entries"]
     """Second derivative of that normsys factor, over the factor, less the square of the
     first."""
 
@@ -83,10 +88,12 @@ def _template(
 def _norm_factors(
     prepared: Prepared, parameters: Float[Array, " parameters"], places: Places
 ) -> tuple[
-    Float[Array, " more"], Float[Array, "norms more"], Float[Array, "norms more"]
+    Float[Array, " more"],
+    Float[Array, "norms entries"],
+    Float[Array, "norms entries"],
 ]:
-    # The product over modifiers; first and second derivative over each one's factor.
-    # One more entry than there are, for the cells without normsys.
+    # The product over modifiers, with one more entry than there are, for the cells
+    # without normsys; first and second derivative over each one's factor.
     shift = parameters[places.norms][:, None]
     value, first, second = prepared.norm_code.factor(prepared.norms, shift)
     # Where a factor is zero, so are its derivatives: from there on it stays zero.
@@ -94,9 +101,8 @@ def _norm_factors(
     safe = jnp.where(zero, 1.0, value)
     first = jnp.where(zero, 0.0, first / safe)
     second = jnp.where(zero, 0.0, second / safe)
-    none = ((0, 0), (0, 1))
     product = jnp.pad(jnp.prod(value, axis=0), (0, 1), constant_values=1.0)
-    return product, jnp.pad(first, none), jnp.pad(second, none)
+    return product, first, second
 
 
 def _factors(
@@ -138,10 +144,9 @@ def expand(prepared: Prepared, parameters: Float[Array, " parameters"]) -> Expan
     template = _template(prepared, shift, even.value)
     product, first, second = _norm_factors(prepared, parameters, places)
     norm = product[places.entry]
-    rate = _rows(first, places.norm_row)[:, places.entry]
-    second = _rows(second, places.norm_row)[:, places.entry]
     tilt = prepared.slope + even.first[:, None] * prepared.bend
     bend = even.second[:, None] * prepared.bend
+    rate = _rows(first, places.norm_row)
     factors = _factors(parameters, places)
     others, factor = _all_but_one(factors), jnp.prod(factors, axis=0)
     yields = template * norm
@@ -150,20 +155,21 @@ def expand(prepared: Prepared, parameters: Float[Array, " parameters"]) -> Expan
         factors,
         factor,
         others,
-        _rows(tilt, places.shape_row) * norm[None] + yields[None] * rate,
-        _rows(bend, places.shape_row) * norm[None],
+        _rows(tilt * norm[None], places.shape_row),
+        _rows(bend * norm[None], places.shape_row),
         rate,
-        second - rate**2,
+        _rows(second, places.norm_row) - rate**2,
     )
-    total = _sum_samples(prepared, cells.first * factor[None])
-    bins = prepared.layout.bins
-    own = jnp.zeros((parameters.shape[0] + 1, bins), parameters.dtype)
-    where = jnp.broadcast_to(places.bin[None], others.shape)
-    own = own.at[places.factors, where].add(others * yields[None])[:-1]
+    whole = yields * factor
+    total = _sum_samples(prepared, cells.tilt * factor[None])
+    bins, entries = prepared.layout.bins, len(places.entries)
+    total = total + matmul(
+        rate, _collect(whole, places.entry, places.bin, entries, bins)
+    )
+    size = parameters.shape[0]
+    own = _collect(others * yields[None], places.factors, places.bin, size, bins)
     return Expansion(
-        _sum_samples(prepared, yields * factor),
-        own + _rows(total, places.rank),
-        cells,
+        _sum_samples(prepared, whole), own + _rows(total, places.rank), cells
     )
 
 
@@ -182,32 +188,47 @@ def second_derivatives(
     """
     places = find_places(prepared.layout)
     cells = expansion.cells
-    size = expansion.first.shape[0]
+    size, entries = expansion.first.shape[0], len(places.entries)
     weights = weight[places.bin]
     # Two interpolated parameters.
-    scaled = (weights * cells.factor)[None]
-    swap = matmul(
-        scaled * (cells.first - cells.yields[None] * cells.rate / 2), cells.rate.T
-    )
-    diagonal = jnp.sum(scaled * (cells.bend + cells.yields[None] * cells.swing), axis=1)
+    scaled = weights * cells.factor
+    sums = _collect(scaled * cells.yields, places.entry, 0, entries, 1)[:, 0]
+    member = jnp.asarray(places.entry[:, None] == np.arange(entries), weight.dtype)
+    mixed = matmul(cells.tilt, scaled[:, None] * member)
+    swap = matmul(mixed + cells.rate * sums[None] / 2, cells.rate.T)
+    diagonal = matvec(cells.bend, scaled) + matvec(cells.swing, sums)
     inner = swap + swap.T + jnp.diag(diagonal)
     # An interpolated parameter and a factor.
-    parts = (weights[None] * cells.others)[:, :, None] * cells.first.T[None]
-    cross = jnp.zeros((size + 1, parts.shape[2]), weight.dtype)
-    cross = _rows(cross.at[places.factors].add(parts)[:-1].T, places.rank)
+    others = weights[None] * cells.others
+    parts = others[:, :, None] * cells.tilt.T[None]
+    cross = jnp.zeros((size, parts.shape[2]), weight.dtype)
+    cross = cross.at[places.factors].add(parts, mode="drop")
+    others = others * cells.yields[None]
+    sums = _collect(others, places.factors, places.entry, size, entries)
+    cross = cross + matmul(sums, cells.rate.T)
     # Two factors: each parameter occurs in a cell once.
-    outer = jnp.zeros((size + 1, size + 1), weight.dtype)
-    count = cells.others.shape[0]
-    for one in range(count):
-        for two in range(one):
-            rest = np.delete(np.arange(count), [one, two])
-            value = jnp.prod(cells.factors[rest], axis=0)
-            outer = outer.at[places.factors[one], places.factors[two]].add(
-                weights * cells.yields * value
-            )
-    outer = outer[:-1, :-1] + cross
+    outer = _rows(cross.T, places.rank).T
+    for one, two in itertools.combinations(range(len(places.factors)), 2):
+        rest = np.delete(np.arange(len(places.factors)), [one, two])
+        value = jnp.prod(cells.factors[rest], axis=0) * weights * cells.yields
+        outer = outer.at[places.factors[one], places.factors[two]].add(
+            value, mode="drop"
+        )
     inner = _rows(_rows(inner, places.rank).T, places.rank)
     return inner + outer + outer.T
+
+
+def _collect(
+    values: Float[Array, "*shape"],
+    rows: np.ndarray,
+    columns: np.ndarray | int,
+    number: int,
+    width: int,
+) -> Float[Array, "number width"]:
+    # Sums of what shares row and column; beyond the last row or column it drops out.
+    rows, columns = (np.broadcast_to(x, values.shape) for x in (rows, columns))
+    table = jnp.zeros((number, width), values.dtype)
+    return table.at[rows, columns].add(values, mode="drop")
 
 
 def _rows(
