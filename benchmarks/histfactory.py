@@ -139,7 +139,7 @@ def _measure(region: str, point: str) -> list[Row]:
             10.0,
         )
     )
-    rows.append(_time_toys(name, model, measurement, best_time["numpy"]))
+    rows += _time_toys(name, model, measurement, best_time["numpy"])
     rows.append(Row(f"{name}: compilation of the fit, s", compile_fit, starts["jax"]))
     rows.append(Row(f"{name}: compilation of the test, s", compile_test))
     excess = max(best - value for value in minima.values())
@@ -152,7 +152,7 @@ def _time_toys(
     model: histfactory.HistFactoryModel,
     measurement: Measurement,
     peer: float,
-) -> Row:
+) -> list[Row]:
     # Background and signal as predicted. The peer is one fit of the observed data.
     number = 100 if QUICK else 500
     keys = jax.random.split(jax.random.key(3), number)
@@ -163,9 +163,21 @@ def _time_toys(
     good = jax.vmap(lambda status: status == FitStatus.converged)(fits.status)
     if not jnp.all(good):
         raise RuntimeError(f"{name}: {int(jnp.sum(~good))} of {number} toys failed.")
-    own = min(_seconds(lambda: _toys(measurement, data)) for _ in range(3)) / number
+
+    def measure(size: int | None) -> float:
+        fits = lambda: _toys(measurement, data, batch_size=size)  # noqa: E731
+        _compile(fits)
+        return min(_seconds(fits) for _ in range(3)) / number * 1e3
+
+    own = measure(None)
     quantity = f"{name}: a toy, {number} all converged, ms (peer: a fit, pyhf numpy)"
-    return Row(quantity, own * 1e3, peer * 1e3, 1 / 100)
+    return [
+        Row(quantity, own, peer * 1e3, 1 / 100),
+        *(
+            Row(f"{name}: a toy in batches of {size}, ms (peer: alone)", found, own)
+            for size, found in ((size, measure(size)) for size in (8, 64))
+        ),
+    ]
 
 
 def main() -> int:

@@ -78,6 +78,10 @@ from ._newton import (
     FitStatus as FitStatus,
     fit_likelihood as fit_likelihood,
 )
+from ._neyman import (
+    NeymanInterval as NeymanInterval,
+    neyman_interval as neyman_interval,
+)
 from ._ratio import EstimateRatio as EstimateRatio
 from ._reweighting import (
     Calibration as Calibration,
@@ -116,11 +120,17 @@ from ._test_statistics import (
     AbstractOneSidedStatistic as AbstractOneSidedStatistic,
     AbstractTestStatistic as AbstractTestStatistic,
     BoundedLimitTest as BoundedLimitTest,
+    BoundedTwoSidedTest as BoundedTwoSidedTest,
     DiscoveryTest as DiscoveryTest,
     LimitTest as LimitTest,
     TwoSidedTest as TwoSidedTest,
     deviance as deviance,
     profile_statistic as profile_statistic,
+)
+from ._toy_limit import ToyLimit as ToyLimit, toy_upper_limit as toy_upper_limit
+from ._toy_test import (
+    ToyTest as ToyTest,
+    toy_hypothesis_test as toy_hypothesis_test,
 )
 from ._toys import fit_toys as fit_toys
 from ._unbinned import UnbinnedLikelihood as UnbinnedLikelihood

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._binned_model import (
     BinnedModel,
@@ -54,6 +54,17 @@ class BinnedLikelihood(AbstractLikelihood):
         """The likelihood of the expected yields."""
         return BinnedLikelihood(
             self.model, expected_yields(self.model, parameters).rate
+        )
+
+    def sample(
+        self, parameters: Float[Array, " 3"], *, key: PRNGKeyArray
+    ) -> "BinnedLikelihood":
+        """Not possible: the auxiliary measurements are no data of this likelihood."""
+        del parameters, key
+        raise ValueError(
+            "The constraints of a `BinnedModel` are centred on zero and cannot "
+            "fluctuate from toy to toy; write it as a workspace of `histfactory`, or "
+            "as a `FunctionLikelihood` with `draw`."
         )
 
 

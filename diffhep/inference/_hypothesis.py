@@ -1,16 +1,13 @@
 """Asymptotic hypothesis tests: Cowan, Cranmer, Gross, Vitells, arXiv 1007.1727."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from ..numerics import safe_sqrt
-from ._measurement import Measurement, fit_measurement
-from ._newton import FitStatus
+from ._measurement import Measurement, fit_measurement, fit_strengths
+from ._newton import FitResult, FitStatus
 from ._test_statistics import (
     AbstractOneSidedStatistic,
     BoundedLimitTest,
@@ -71,19 +68,12 @@ def hypothesis_test(
     measurement = chosen.restrict(measurement)
     other = jnp.full_like(strength, chosen.asimov_strength())
 
-    # One after the other, in one loop: the fit is compiled once.
-    def fit(question: Any) -> Any:
-        value, held = question
-        return fit_measurement(
-            measurement, strength=value, held=held, num_steps=num_steps
-        )
-
-    questions = (
+    best, tested, alternative = fit_strengths(
+        measurement,
         jnp.stack([strength, strength, other]),
         jnp.asarray([False, True, True]),
+        num_steps=num_steps,
     )
-    fits = jax.lax.map(fit, questions)
-    best, tested, alternative = (_take(fits, i) for i in range(3))
     rise = deviance(measurement.likelihood, tested, best)
     fitted = best.parameters[measurement.poi]
     value = chosen.value(strength, fitted, rise)
@@ -94,7 +84,7 @@ def hypothesis_test(
         num_steps=num_steps,
     )
     asimov = chosen.value(strength, other, deviance(average, expected, alternative))
-    status = _first_failure([best, tested, alternative, expected])
+    status = first_failure([best, tested, alternative, expected])
     root, reach = safe_sqrt(value), safe_sqrt(asimov)
     displacement = chosen.displacement(root, reach)
     p_tested, p_alternative = ndtr(-(displacement + reach)), ndtr(-displacement)
@@ -116,11 +106,15 @@ def hypothesis_test(
     return HypothesisTest(*numbers, fitted, status)
 
 
-def _take(tree: Any, index: int) -> Any:
-    return jax.tree.map(lambda x: x[index], tree)
+def first_failure(fits: list[FitResult]) -> FitStatus:
+    """How some fits ended.
 
+    Args:
+        fits: The fits.
 
-def _first_failure(fits: list[Any]) -> FitStatus:
+    Returns:
+        Converged, or the first failure.
+    """
     status = fits[-1].status
     for fit in fits[-2::-1]:
         good = fit.status == FitStatus.converged

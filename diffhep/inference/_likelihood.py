@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 
 class Derivatives(NamedTuple):
@@ -78,6 +79,26 @@ class AbstractLikelihood(eqx.Module):
             A likelihood of the same structure.
         """
 
+    @abc.abstractmethod
+    def sample(
+        self, parameters: Float[Array, " parameters"], *, key: PRNGKeyArray
+    ) -> "AbstractLikelihood":
+        """The likelihood of a random experiment, if the parameters are true.
+
+        All that was measured is drawn, the outcomes of auxiliary measurements too.
+        No gradient flows through the draws.
+
+        Args:
+            parameters: The truth.
+            key: Random key.
+
+        Returns:
+            A likelihood of the same structure.
+
+        Raises:
+            ValueError: The likelihood does not know how its data come about.
+        """
+
 
 def _made_dominant(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     # Positive semi-definite: no element of the diagonal is less than the sum of the
@@ -106,6 +127,11 @@ class FunctionLikelihood(AbstractLikelihood):
     )
     """The data of the average experiment, `(parameters, data) -> data`. Only
     expectations need it."""
+    draw: Callable[[Float[Array, " parameters"], Any, PRNGKeyArray], Any] | None = (
+        eqx.field(static=True, default=None)
+    )
+    """The data of a random experiment, `(parameters, data, key) -> data`. Only toys
+    need it."""
 
     def value(self, parameters: Float[Array, " parameters"]) -> Float[Array, ""]:
         """The function's value."""
@@ -133,4 +159,16 @@ class FunctionLikelihood(AbstractLikelihood):
                 "give `FunctionLikelihood` the function `expected`."
             )
         data = self.expected(parameters, self.data)
-        return FunctionLikelihood(self.function, data, self.expected)
+        return FunctionLikelihood(self.function, data, self.expected, self.draw)
+
+    def sample(
+        self, parameters: Float[Array, " parameters"], *, key: PRNGKeyArray
+    ) -> "FunctionLikelihood":
+        """The same function of data that are drawn."""
+        if self.draw is None:
+            raise ValueError(
+                "The likelihood cannot draw data; give `FunctionLikelihood` the "
+                "function `draw`."
+            )
+        data = stop_gradient(self.draw(parameters, self.data, key))
+        return FunctionLikelihood(self.function, data, self.expected, self.draw)

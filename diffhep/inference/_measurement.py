@@ -1,6 +1,7 @@
 """A likelihood with a parameter of interest, and its fits."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float
@@ -79,6 +80,37 @@ def fit_measurement(
         adjoint=adjoint,
         throw=throw,
     )
+
+
+def fit_strengths(
+    measurement: Measurement,
+    strengths: Float[Array, " fits"],
+    held: Bool[Array, " fits"],
+    *,
+    num_steps: int = 100,
+) -> list[FitResult]:
+    """The best fits at some strengths of the signal, one after the other.
+
+    In one loop: the fit is compiled once.
+
+    Args:
+        measurement: What is fitted.
+        strengths: Signal strength to hold, for each fit.
+        held: Whether to hold it indeed.
+        num_steps: How many Newton steps each fit may take.
+
+    Returns:
+        The results.
+    """
+
+    def fit(question: tuple[Float[Array, ""], Bool[Array, ""]]) -> FitResult:
+        strength, holds = question
+        return fit_measurement(
+            measurement, strength=strength, held=holds, num_steps=num_steps
+        )
+
+    fits = jax.lax.map(fit, (strengths, held))
+    return [jax.tree.map(lambda x, i=i: x[i], fits) for i in range(held.shape[0])]
 
 
 def asimov_uncertainty(

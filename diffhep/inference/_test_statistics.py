@@ -8,7 +8,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from ._likelihood import AbstractLikelihood
-from ._measurement import Measurement, fit_measurement
+from ._measurement import Measurement, fit_strengths
 from ._newton import FitResult, FitStatus
 
 
@@ -85,6 +85,27 @@ class TwoSidedTest(AbstractTestStatistic):
         return deviance
 
 
+class BoundedTwoSidedTest(AbstractTestStatistic):
+    r"""The statistic $\tilde t_\mu$ (equation 11): intervals of a positive signal.
+
+    The one by which Feldman and Cousins order, physics/9711021.
+    """
+
+    def restrict(self, measurement: Measurement) -> Measurement:
+        """No negative strength."""
+        return _not_negative(measurement)
+
+    def value(
+        self,
+        strength: Float[Array, ""],
+        best: Float[Array, ""],
+        deviance: Float[Array, ""],
+    ) -> Float[Array, ""]:
+        """The deviance."""
+        del strength, best
+        return deviance
+
+
 class DiscoveryTest(AbstractOneSidedStatistic):
     """The statistic $q_0$ (equation 12): tests the strength zero."""
 
@@ -147,13 +168,7 @@ class BoundedLimitTest(AbstractOneSidedStatistic):
 
     def restrict(self, measurement: Measurement) -> Measurement:
         """No negative strength."""
-        start, lower = measurement.start, measurement.lower
-        own = jnp.arange(start.shape[0]) == measurement.poi
-        lower = jnp.full_like(start, -jnp.inf) if lower is None else lower
-        lower = jnp.where(own, jnp.maximum(lower, 0.0), lower)
-        return eqx.tree_at(
-            lambda m: m.lower, measurement, lower, is_leaf=lambda x: x is None
-        )
+        return _not_negative(measurement)
 
     def value(
         self,
@@ -175,6 +190,16 @@ class BoundedLimitTest(AbstractOneSidedStatistic):
         below = value <= asimov
         safe = jnp.where(below, 1.0, asimov)
         return jnp.where(below, value - asimov, (value**2 - asimov**2) / (2 * safe))
+
+
+def _not_negative(measurement: Measurement) -> Measurement:
+    start, lower = measurement.start, measurement.lower
+    own = jnp.arange(start.shape[0]) == measurement.poi
+    lower = jnp.full_like(start, -jnp.inf) if lower is None else lower
+    lower = jnp.where(own, jnp.maximum(lower, 0.0), lower)
+    return eqx.tree_at(
+        lambda m: m.lower, measurement, lower, is_leaf=lambda x: x is None
+    )
 
 
 def deviance(
@@ -205,6 +230,7 @@ def profile_statistic(
     strength: Float[Array, ""],
     *,
     statistic: AbstractTestStatistic,
+    num_steps: int = 100,
 ) -> Float[Array, ""]:
     """A test statistic of what was observed.
 
@@ -212,13 +238,41 @@ def profile_statistic(
         measurement: The measurement.
         strength: The strength of the signal that is tested.
         statistic: Which statistic.
+        num_steps: How many Newton steps each fit may take.
 
     Returns:
         Its value; NaN where a fit fails.
     """
     measurement = statistic.restrict(measurement)
-    best = fit_measurement(measurement)
-    conditional = fit_measurement(measurement, strength=strength)
+    best, conditional = fit_strengths(
+        measurement,
+        jnp.stack([strength, strength]),
+        jnp.asarray([False, True]),
+        num_steps=num_steps,
+    )
+    return evaluate(measurement, strength, best, conditional, statistic=statistic)
+
+
+def evaluate(
+    measurement: Measurement,
+    strength: Float[Array, ""],
+    best: FitResult,
+    conditional: FitResult,
+    *,
+    statistic: AbstractTestStatistic,
+) -> Float[Array, ""]:
+    """A test statistic, of fits that are known.
+
+    Args:
+        measurement: The measurement, with the bounds that the statistic wants.
+        strength: The strength of the signal that is tested.
+        best: The free fit.
+        conditional: The fit with this strength.
+        statistic: Which statistic.
+
+    Returns:
+        Its value; NaN where a fit failed.
+    """
     rise = deviance(measurement.likelihood, conditional, best)
     good = (best.status == FitStatus.converged) & (
         conditional.status == FitStatus.converged

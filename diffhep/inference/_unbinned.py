@@ -3,7 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._codes import AbstractNormCode, AbstractShapeCode, Code4, Code4p
 from ._likelihood import AbstractLikelihood, Derivatives
@@ -164,6 +165,28 @@ class UnbinnedLikelihood(AbstractLikelihood):
         weight = model.intensity(parameters) * reference
         found = (weight, parameters[1:])
         return eqx.tree_at(lambda x: (x.weight, x.auxiliary), model, found)
+
+    def sample(
+        self, parameters: Float[Array, " parameters"], *, key: PRNGKeyArray
+    ) -> "UnbinnedLikelihood":
+        """The normalised one, of events drawn from the sample of the reference.
+
+        Each is observed a Poisson-distributed number of times, so that the sample has
+        to be much larger than the data. For toys beside observed events, hold both:
+        these with a share of zero in the `reference`, simulated ones with a `weight` of
+        zero, and all of it `normalised`. Where a learnt intensity is negative, the
+        weight is not a number.
+        """
+        average = self.asimov(parameters)
+        mean, auxiliary = stop_gradient((average.weight, average.auxiliary))
+        main, normal = jax.random.split(key)
+        number = jax.random.poisson(main, jnp.maximum(mean, 0.0)).astype(mean.dtype)
+        weight = jnp.where(mean >= 0, number, jnp.nan)
+        auxiliary = auxiliary + jax.random.normal(
+            normal, auxiliary.shape, auxiliary.dtype
+        )
+        found = (weight, auxiliary)
+        return eqx.tree_at(lambda x: (x.weight, x.auxiliary), average, found)
 
     def normalised(self) -> "UnbinnedLikelihood":
         """The same with densities that add up to one over the reference's sample.

@@ -7,6 +7,7 @@ import pytest
 from iminuit import Minuit
 
 from diffhep.inference import (
+    BinnedLikelihood,
     BinnedModel,
     FitStatus,
     discovery_significance,
@@ -210,3 +211,9 @@ def test_single_precision_templates_are_fitted_in_double():
     single = jax.tree.map(lambda x: x.astype(jnp.float32), _model())
     result = fit(single, DATA.astype(jnp.float32))
     assert result.parameters.dtype == jnp.float64
+
+
+def test_no_toys_of_constraints_that_are_no_data():
+    likelihood = BinnedLikelihood(_model(), DATA)
+    with pytest.raises(ValueError, match="cannot fluctuate from toy to toy"):
+        likelihood.sample(jnp.zeros(3), key=jax.random.key(0))

@@ -161,6 +161,34 @@ def test_asimov_uncertainty_of_an_unbinned_likelihood():
         FunctionLikelihood(_exponential, likelihood.data).asimov(start)
 
 
+def _draw(parameters, data, key):
+    # A Gaussian about the parameters.
+    centre, precision = data
+    width = jnp.linalg.cholesky(jnp.linalg.inv(precision))
+    return parameters + width @ jax.random.normal(key, centre.shape), precision
+
+
+def test_samples_of_a_function():
+    likelihood = FunctionLikelihood(_bowl, (CENTRE, PRECISION), draw=_draw)
+    keys = jax.random.split(jax.random.key(0), 2000)
+
+    def best(key, truth):
+        return _fit(likelihood.sample(truth, key=key), jnp.zeros(3)).parameters
+
+    truth = jnp.asarray([0.3, 0.1, -0.2])
+    found = jax.jit(jax.vmap(lambda key: best(key, truth)))(keys)
+    covariance = np.linalg.inv(np.asarray(PRECISION))
+    error = np.sqrt(np.diagonal(covariance) / 2000)
+    # Four standard errors.
+    assert np.all(np.abs(np.mean(found, axis=0) - truth) < 4 * error)
+    np.testing.assert_allclose(np.cov(found.T), covariance, atol=4 * 0.5 / 2000**0.5)
+    # Draws have no derivative, and can be drawn again.
+    assert np.all(jax.jacrev(lambda x: best(keys[0], x))(truth) == 0)
+    assert likelihood.sample(truth, key=keys[0]).draw is _draw
+    with pytest.raises(ValueError, match="the function `draw`"):
+        FunctionLikelihood(_bowl, (CENTRE, PRECISION)).sample(truth, key=keys[0])
+
+
 def _saddle(parameters, data):
     return data * (parameters[0] ** 4 / 4 - parameters[0] ** 2 / 2) + jnp.sum(
         parameters[1:] ** 2

@@ -66,6 +66,67 @@ def test_asimov_minimum_is_at_the_truth(simulated):
         np.testing.assert_allclose(found.parameters, truth, atol=1e-8)
 
 
+def test_samples_have_the_moments_of_the_model(simulated):
+    truth = jnp.asarray([0.7, 0.4])
+    average = simulated.asimov(truth)
+    keys = jax.random.split(jax.random.key(0), 500)
+    drawn = jax.jit(jax.vmap(lambda key: _moments(simulated.sample(truth, key=key))))
+    found = np.asarray(drawn(keys))
+    mean = _moments(average)
+    total, square = mean[0], jnp.sum(average.weight * simulated.log_ratios[0] ** 2)
+    error = np.sqrt(np.asarray([total, square, 1.0]) / 500)
+    # Four standard errors, of means and of widths.
+    assert np.all(np.abs(np.mean(found, axis=0) - mean) < 4 * error)
+    ratio = np.std(found, axis=0) / (error * np.sqrt(500))
+    assert np.all(np.abs(ratio - 1) < 4 / np.sqrt(2 * 500))
+
+
+def _moments(likelihood):
+    seen = likelihood.weight
+    moment = jnp.sum(seen * likelihood.log_ratios[0])
+    return jnp.stack([jnp.sum(seen), moment, likelihood.auxiliary[0]])
+
+
+def test_toys_beside_observed_events(simulated):
+    # Events that are observed, with no share in the reference; simulated ones, that are
+    # not. The likelihood is that of the observed ones, the toys are of the others.
+    observed = jnp.asarray([0.3, 0.9, 1.4, -0.5])
+    apart = _likelihood(observed, jnp.ones(4))
+
+    def join(many, few):
+        return jnp.concatenate([many, few], axis=-1)
+
+    events = tuple(
+        join(getattr(simulated, name), getattr(apart, name))
+        for name in ("log_ratios", "log_density_up", "log_density_down")
+    )
+    both = eqx.tree_at(
+        lambda x: (
+            x.log_ratios,
+            x.log_density_up,
+            x.log_density_down,
+            x.weight,
+            x.reference,
+        ),
+        simulated,
+        (
+            *events,
+            join(jnp.zeros(4000), jnp.ones(4)),
+            join(simulated.reference, jnp.zeros(4)),
+        ),
+    )
+    truth, other = jnp.asarray([0.7, 0.4]), jnp.asarray([1.3, -0.2])
+    np.testing.assert_allclose(
+        both.change(truth, other), apart.change(truth, other), rtol=1e-12
+    )
+    drawn = both.sample(truth, key=jax.random.key(1))
+    assert np.all(drawn.weight[-4:] == 0)
+    found = _fit(_measurement(drawn), throw=True)
+    assert np.abs(found.parameters[0] - 0.7) < 4 * jnp.sqrt(found.covariance[0, 0])
+    with pytest.raises(ValueError, match="give `reference`"):
+        apart.sample(truth, key=jax.random.key(1))
+
+
 def test_uncertainty_is_that_of_many_narrow_bins(simulated):
     found = asimov_uncertainty(_measurement(simulated), jnp.asarray([1.0, 0.0]))
     # The same model in 400 bins of a HistFactory model, with exact integrals.

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...numerics import matmul, matvec
 from .._likelihood import AbstractLikelihood, Derivatives
 from .._measurement import Measurement
+from ._draw import draw
 from ._model import HistFactoryData, HistFactoryModel, require_double
 from ._prepare import Prepared, find_places, poisson_strength, prepare
 from ._workspace import Workspace
@@ -85,6 +86,15 @@ class HistFactoryLikelihood(AbstractLikelihood):
     ) -> "HistFactoryLikelihood":
         """The same model, with what it expects as data."""
         return HistFactoryLikelihood(self.prepared, _asimov(self.prepared, parameters))
+
+    def sample(
+        self, parameters: Float[Array, " parameters"], *, key: PRNGKeyArray
+    ) -> "HistFactoryLikelihood":
+        """The same model, with counts and auxiliary data that are drawn."""
+        average = _asimov(self.prepared, parameters)
+        return HistFactoryLikelihood(
+            self.prepared, draw(self.prepared, average, key=key)
+        )
 
 
 def _poisson(

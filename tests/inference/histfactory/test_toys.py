@@ -105,6 +105,29 @@ def test_toys_of_a_published_model_converge(sbottom):
     assert jnp.all(jax.vmap(lambda s: s == FitStatus.converged)(best.status))
 
 
+def test_toys_in_batches_are_the_same(two_channels):
+    _, model, measurement = two_channels
+    # 20 do not fill batches of 8.
+    toys = _draw(model, 20)
+    alone = _fit_toys(measurement, toys)
+    for size in (8, 64):
+        found = _fit_toys(measurement, toys, batch_size=size)
+        for name in ("parameters", "covariance"):
+            np.testing.assert_allclose(
+                getattr(found, name), getattr(alone, name), rtol=1e-10, atol=1e-10
+            )
+        np.testing.assert_array_equal(found.free, alone.free)
+
+
+def test_likelihood_draws_the_same_toys(two_channels):
+    _, model, measurement = two_channels
+    key = jax.random.key(3)
+    drawn = measurement.likelihood.sample(model.start, key=key).data
+    wanted = histfactory.sample_data(model, model.start, key=key)
+    np.testing.assert_array_equal(drawn.counts, wanted.counts)
+    np.testing.assert_array_equal(drawn.auxiliary, wanted.auxiliary)
+
+
 def test_impacts_are_those_of_pyhf(two_channels):
     content, model, measurement = two_channels
     best = _fit(measurement)
