@@ -41,9 +41,11 @@ POINTS = [
 ]
 BACKENDS = {"numpy": 100, "jax": 10}
 """From backend of pyhf to how many times faster we have to be."""
+# Fits in a turn: two tenths of a second or more.
+_CALLS = {"fit": 200, "jax": 20, "numpy": 1}
 _fit = jax.jit(fit_measurement)
 _test = jax.jit(hypothesis_test)
-_toys = jax.jit(fit_toys)
+_toys = jax.jit(fit_toys, static_argnames="batch_size")
 
 
 def _workspace(region: str, point: str) -> histfactory.Workspace:
@@ -113,13 +115,13 @@ def _measure(region: str, point: str) -> list[Row]:
     rounds = 3 if QUICK else 7
     times: dict[str, list[float]] = {key: [] for key in ("fit", "test", *peers)}
     for _ in range(rounds):
-        times["fit"].append(_seconds(lambda: _fit(measurement), repeats=20))
-        for backend, peer in peers.items():
-            pyhf.set_backend(backend, precision="64b")
-            # The first after a change of the backend may be slower.
-            peer()
-            times[backend].append(_seconds(peer))
-        times["test"].append(_seconds(lambda: _test(measurement, one), repeats=10))
+        for key, call in {"fit": lambda: _fit(measurement), **peers}.items():
+            if key in peers:
+                pyhf.set_backend(key, precision="64b")
+            # The first after another's turn finds caches and threads cold.
+            call()
+            times[key].append(_seconds(call, repeats=_CALLS[key]))
+        times["test"].append(_seconds(lambda: _test(measurement, one), repeats=50))
     # The fastest: pyhf with JAX now and then compiles once more.
     best_time = {key: min(values) for key, values in times.items()}
     rows = [

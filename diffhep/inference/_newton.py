@@ -226,11 +226,12 @@ def _newton_step(
     free = _free(point, slope, problem)
     slope = jnp.where(free, slope, 0.0)
     tiny = jnp.finfo(point.dtype).eps
-    diagonal = jnp.diag(jnp.diagonal(fisher))
-    curvature = jnp.where(mode == 1, fisher, diagonal)
+    diagonal = jnp.diagonal(fisher)
+    curvature = jnp.where(mode == 1, fisher, jnp.diag(diagonal))
     curvature = jnp.where(mode == 0, hessian, curvature)
     # A parameter without influence must not move, and must not spoil the others.
-    ridge = tiny * jnp.trace(fisher) * jnp.eye(point.shape[0], dtype=point.dtype)
+    identity = jnp.eye(point.shape[0], dtype=point.dtype)
+    ridge = tiny * jnp.sum(diagonal) * identity
     step = -solve_spd(_restrict(curvature + ridge, free), slope)
     whole = _project(point + step, problem)
     # So close to the minimum the change is rounding error, and Newton's step is right.

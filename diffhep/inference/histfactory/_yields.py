@@ -45,8 +45,10 @@ class Cells(NamedTuple):
     """For each factor the product of the others."""
     tilt: Float[Array, "interpolated cells"]
     """First derivative of the template, times normalisation."""
-    bend: Float[Array, "interpolated cells"]
-    """Second derivative of the template, times normalisation."""
+    norm: Float[Array, " cells"]
+    """Normalisation."""
+    even: Float[Array, " shapes"]
+    """Second derivative of the even part of each shape's interpolation."""
     rate: Float[Array, "interpolated entries"]
     """First derivative of the normalisation, over the normalisation."""
     swing: Float[Array, "interpolated entries"]
@@ -78,11 +80,9 @@ def expected_rate(
 def _template(
     prepared: Prepared, shift: Float[Array, " shapes"], even: Float[Array, " shapes"]
 ) -> Float[Array, " cells"]:
-    return (
-        prepared.nominal
-        + matvec(prepared.slope.T, shift)
-        + matvec(prepared.bend.T, even)
-    )
+    # A row times a matrix: no transpose of the matrix.
+    change = matmul(shift[None], prepared.slope) + matmul(even[None], prepared.bend)
+    return prepared.nominal + change[0]
 
 
 def _norm_factors(
@@ -145,7 +145,6 @@ def expand(prepared: Prepared, parameters: Float[Array, " parameters"]) -> Expan
     product, first, second = _norm_factors(prepared, parameters, places)
     norm = product[places.entry]
     tilt = prepared.slope + even.first[:, None] * prepared.bend
-    bend = even.second[:, None] * prepared.bend
     rate = _rows(first, places.norm_row)
     factors = _factors(parameters, places)
     others, factor = _all_but_one(factors), jnp.prod(factors, axis=0)
@@ -156,7 +155,8 @@ def expand(prepared: Prepared, parameters: Float[Array, " parameters"]) -> Expan
         factor,
         others,
         _rows(tilt * norm[None], places.shape_row),
-        _rows(bend * norm[None], places.shape_row),
+        norm,
+        even.second,
         rate,
         _rows(second, places.norm_row) - rate**2,
     )
@@ -196,7 +196,9 @@ def second_derivatives(
     member = jnp.asarray(places.entry[:, None] == np.arange(entries), weight.dtype)
     mixed = matmul(cells.tilt, scaled[:, None] * member)
     swap = matmul(mixed + cells.rate * sums[None] / 2, cells.rate.T)
-    diagonal = matvec(cells.bend, scaled) + matvec(cells.swing, sums)
+    bend = cells.even * matvec(prepared.bend, scaled * cells.norm)
+    diagonal = _rows(bend[:, None], places.shape_row)[:, 0]
+    diagonal = diagonal + matvec(cells.swing, sums)
     inner = swap + swap.T + jnp.diag(diagonal)
     # An interpolated parameter and a factor.
     others = weights[None] * cells.others
