@@ -35,7 +35,10 @@ class HistFactoryModel(eqx.Module):
     poisson_error: Float[Array, "poissons samples bins"]
     """Absolute uncertainties of shapesys modifiers."""
     stat_error: Float[Array, "stats samples bins"]
-    """Absolute statistical errors of the simulation, of staterror modifiers."""
+    """Absolute statistical errors of the simulation, of staterror modifiers: a factor
+    for each bin, on the sum of its samples, with a Gaussian constraint. That is the
+    light version of Barlow's and Beeston's method (Conway, arXiv 1103.0354), as in
+    pyhf; shapesys modifiers are its Poisson variant, for one sample each."""
     centre: Float[Array, " auxiliary"]
     """Outcome of each auxiliary measurement, where it is Gaussian."""
     width: Float[Array, " auxiliary"]
