@@ -22,11 +22,13 @@ def last_crossing(
 
     Returns:
         The end and its statistical error; NaN where no point is above, where the last
-        one is, or where the successor is NaN.
+        one is, or where one after it is NaN.
     """
     size = points.shape[0]
     last = jnp.max(jnp.where(values > level, jnp.arange(size), -1))
-    found = (last >= 0) & (last < size - 1)
+    # What is not known may be above.
+    unknown = jnp.isnan(values) & (jnp.arange(size) > last)
+    found = (last >= 0) & (last < size - 1) & ~jnp.any(unknown)
     inner = jnp.clip(last, 0, size - 2)
     x, y, error = (
         jnp.stack([a[inner], a[inner + 1]]) for a in (points, values, errors)

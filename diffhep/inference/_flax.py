@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, PyTree
 
 
@@ -34,10 +35,11 @@ class FlaxNetwork(eqx.Module):
             ValueError: There are other variables than parameters.
         """
         if set(variables) != {"params"}:
-            found = ", ".join(f"'{name}'" for name in sorted(variables))
+            found = ", ".join(f"'{name}'" for name in sorted(variables)) or "none"
             raise ValueError(
-                f"The module has the collections {found}, but only 'params' can be "
-                "trained; leave out layers with a state, such as batch normalisation."
+                f"The module has the collections {found}, but 'params' and nothing "
+                "else can be trained; give what `init` returned, and leave out layers "
+                "with a state, such as batch normalisation."
             )
         return cls(variables["params"], _Linen(module))
 
@@ -53,10 +55,16 @@ class FlaxNetwork(eqx.Module):
             The network.
 
         Raises:
+            ImportError: flax is not installed.
             ValueError: There are other variables than parameters.
         """
-        from flax import nnx  # noqa: PLC0415 - optional
-
+        try:
+            from flax import nnx  # noqa: PLC0415 - optional
+        except ImportError as error:
+            raise ImportError(
+                "`FlaxNetwork` needs flax, which is not installed; run `pip install "
+                "'diffhep[flax]'`."
+            ) from error
         graph, parameters, rest = nnx.split(module, nnx.Param, ...)
         if rest:
             found = ", ".join(str(path) for path, _ in nnx.to_flat_state(rest))
@@ -64,7 +72,8 @@ class FlaxNetwork(eqx.Module):
                 f"The module has a state beside its parameters: {found}; leave out "
                 "layers with one, such as batch normalisation and dropout."
             )
-        return cls(parameters, _Nnx(graph))
+        # Another container of the arrays: the module changes its own in place.
+        return cls(jax.tree.map(lambda x: x, parameters), _Nnx(graph))
 
     def __call__(self, features: Float[Array, " features"]) -> Float[Array, " outputs"]:
         """The output.

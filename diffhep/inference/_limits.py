@@ -14,7 +14,9 @@ from ._newton import FitResult, FitStatus
 from ._test_statistics import (
     AbstractOneSidedStatistic,
     BoundedLimitTest,
+    TwoSidedTest,
     deviance,
+    evaluate,
 )
 
 
@@ -146,7 +148,7 @@ class ProfileScan(NamedTuple):
     """Twice the rise of the negative log-likelihood from its minimum, nuisance
     parameters fitted; not a number where a fit failed."""
     best: Float[Array, ""]
-    """The strength at the minimum."""
+    """The strength at the minimum; not a number where that fit failed."""
 
 
 def profile_scan(
@@ -172,11 +174,9 @@ def profile_scan(
 
     def rise(strength: Float[Array, ""]) -> Float[Array, ""]:
         found = fit_measurement(measurement, strength=strength, num_steps=num_steps)
-        good = (found.status == FitStatus.converged) & (
-            best.status == FitStatus.converged
-        )
-        value = deviance(measurement.likelihood, found, best)
-        return jnp.where(good, value, jnp.nan)
+        return evaluate(measurement, strength, best, found, statistic=TwoSidedTest())
 
     found = jax.lax.map(rise, strengths)
-    return ProfileScan(strengths, found, best.parameters[measurement.poi])
+    good = best.status == FitStatus.converged
+    centre = jnp.where(good, best.parameters[measurement.poi], jnp.nan)
+    return ProfileScan(strengths, found, centre)

@@ -37,12 +37,12 @@ class NeymanInterval(eqx.Module):
     strengths: Float[Array, " strengths"]
     """The strengths that were tested."""
     accepted: Bool[Array, " strengths"]
-    """Which the data do not exclude. May have gaps, from the toys' statistical error
-    too."""
+    """Which the data do not exclude; false where a fit failed. May have gaps, from the
+    toys' statistical error too."""
     statistic: Float[Array, " strengths"]
     """The test statistic of the data; NaN where a fit failed."""
     critical: Float[Array, " strengths"]
-    """The largest one that is accepted."""
+    """The largest one that is accepted; NaN where a fit failed."""
     critical_error: Float[Array, " strengths"]
     """Its statistical error. In a counting experiment, where the statistic has few
     values, zero as a rule: see `p_value_error`."""
@@ -86,7 +86,8 @@ def neyman_interval(
 
     Args:
         measurement: The measurement. Its likelihood has to know how to `sample`.
-        strengths: The strengths to test, rising.
+        strengths: The strengths to test, rising. Beyond a bound of the parameter the
+            bound is tested.
         level: One minus the confidence level.
         statistic: Which test statistic; `BoundedTwoSidedTest()` unless given.
         num_toys: How many toys of each strength.
@@ -101,6 +102,10 @@ def neyman_interval(
     measurement, strengths = stop_gradient((measurement, strengths))
     chosen = BoundedTwoSidedTest() if statistic is None else statistic
     measurement = chosen.restrict(measurement)
+    if measurement.lower is not None:
+        strengths = jnp.maximum(strengths, measurement.lower[measurement.poi])
+    if measurement.upper is not None:
+        strengths = jnp.minimum(strengths, measurement.upper[measurement.poi])
 
     def construct(question: tuple[Float[Array, ""], PRNGKeyArray]) -> Any:
         strength, key = question
@@ -122,8 +127,10 @@ def neyman_interval(
             key=key,
         )
         failed = num_toys - num_good(toys)
-        region, outcome = critical_value(toys, level), tail(toys, value)
-        return value, region, outcome, failed, first_failure(fits)
+        status = first_failure(fits)
+        good = status == FitStatus.converged
+        region = (jnp.where(good, x, jnp.nan) for x in critical_value(toys, level))
+        return value, tuple(region), tail(toys, value), failed, status
 
     keys = jax.random.split(key, strengths.shape[0])
     found = jax.lax.map(construct, (strengths, keys))

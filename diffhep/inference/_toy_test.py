@@ -21,7 +21,7 @@ from ._toys import toy_statistics
 class ToyTest(eqx.Module):
     """What the data say about a strength of the signal, with statistical errors.
 
-    Everything but the distributions is NaN where a fit of the data failed.
+    Probabilities and the statistic are NaN where a fit of the data failed.
     """
 
     cls: Float[Array, ""]

@@ -24,9 +24,8 @@ def fit_toys(
 
     One after the other, so that none waits for the slowest, as it would under `vmap`;
     or a few at a time, which wait for the slowest of these only. That is for
-    accelerators. On a CPU it is a loss, of the steps that are waited for: fits of the
-    search for bottom squarks take 1.4 to 2.0 times as long 8 at a time, and 2.8 to 4.8
-    times 64 at a time (`QUICK=1 make bench-histfactory`).
+    accelerators. On a CPU it is a loss, of the steps that are waited for and more
+    (`make bench-histfactory`).
 
     Args:
         measurement: The measurement. Its own data do not matter.

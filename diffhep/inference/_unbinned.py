@@ -169,13 +169,14 @@ class UnbinnedLikelihood(AbstractLikelihood):
     def sample(
         self, parameters: Float[Array, " parameters"], *, key: PRNGKeyArray
     ) -> "UnbinnedLikelihood":
-        """The normalised one, of events drawn from the sample of the reference.
+        """The same one, of events drawn from the sample of the reference.
 
-        Each is observed a Poisson-distributed number of times, so that the sample has
-        to be much larger than the data. For toys beside observed events, hold both:
-        these with a share of zero in the `reference`, simulated ones with a `weight` of
-        zero, and all of it `normalised`. Where a learnt intensity is negative, the
-        weight is not a number.
+        They are drawn by the normalised densities, as those of `asimov`. Each is
+        observed a Poisson-distributed number of times, so that the sample has to be
+        much larger than the data. For toys beside observed events, hold both: these
+        with a share of zero in the `reference`, simulated ones with a `weight` of zero,
+        and all of it `normalised`. Where a learnt intensity is negative, the weight is
+        not a number.
         """
         average = self.asimov(parameters)
         mean, auxiliary = stop_gradient((average.weight, average.auxiliary))
@@ -186,7 +187,7 @@ class UnbinnedLikelihood(AbstractLikelihood):
             normal, auxiliary.shape, auxiliary.dtype
         )
         found = (weight, auxiliary)
-        return eqx.tree_at(lambda x: (x.weight, x.auxiliary), average, found)
+        return eqx.tree_at(lambda x: (x.weight, x.auxiliary), self, found)
 
     def normalised(self) -> "UnbinnedLikelihood":
         """The same with densities that add up to one over the reference's sample.

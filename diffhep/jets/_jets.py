@@ -33,7 +33,7 @@ def jets_from_history(
         history: Which pseudojets merged.
         momentum: Four-momenta (px, py, pz, E), in GeV. Dead slots may hold anything.
         mask: Which slots hold a constituent.
-        num_jets: Jet slots.
+        num_jets: Jet slots. Of more jets the hardest, up to ties in single precision.
         threshold: Transverse momentum up to which a jet has no weight, in GeV.
         width: A jet has full weight from the threshold plus this on, in GeV.
         metric: That of the clustering, `RapidityAzimuth` unless given: with

@@ -20,6 +20,7 @@ from diffhep.testing import check_gradient
 
 
 DATA = jnp.asarray([85.0, 41.0, 17.0, 8.0])
+START = jnp.asarray([1.0, 0.0, 0.0])
 
 
 def _model():
@@ -205,6 +206,17 @@ def test_fit_in_both_precisions(precision):
 def _minuit_reference():
     with jax.enable_x64(True):
         return np.asarray(_fit(_model(), DATA).parameters)
+
+
+def test_what_is_left_to_the_minimum_is_rounding():
+    # In standard deviations, of experiments of few events.
+    counts = np.random.default_rng(4).poisson(expected_yields(_model(), START).rate / 4)
+    few = jax.tree.map(lambda x: x / 4, _model())
+    few = eqx.tree_at(lambda m: m.norm_width, few, jnp.asarray(0.1))
+    for scale in (1.0, 0.5, 2.0):
+        result = _fit(few, jnp.asarray(scale * counts))
+        assert result.status == FitStatus.converged
+        assert jnp.sqrt(2 * result.distance) < 1e-10
 
 
 def test_single_precision_templates_are_fitted_in_double():

@@ -83,6 +83,15 @@ def test_network_is_trained_as_one_of_equinox(make):
     assert values[-1] < 0.1 * values[0], (values[0], values[-1])
 
 
+def test_training_the_module_leaves_the_network_alone():
+    module = _Nnx(rngs=nnx.Rngs(0))
+    network = FlaxNetwork.from_nnx(module)
+    before = network(FEATURES[0])
+    module.last.kernel[...] = module.last.kernel[...] + 1.0
+    np.testing.assert_array_equal(network(FEATURES[0]), before)
+    assert abs(float((module(FEATURES[0]) - before)[0])) > 1e-3
+
+
 def test_modules_with_a_state_are_refused():
     with pytest.raises(ValueError, match=r"state beside its parameters.*'mean'"):
         FlaxNetwork.from_nnx(_Stateful(rngs=nnx.Rngs(0)))

@@ -95,6 +95,16 @@ def test_jets_are_ordered_in_double_precision(toys):
     np.testing.assert_allclose(jets.momentum, momentum[np.array([2, 1, 0, 3])])
 
 
+def test_jets_that_single_precision_tells_apart_are_the_hardest(toys):
+    pt = 20 * (1 + np.array([0.0, 1e-6, 2e-6, -1e-6]))
+    phi = np.array([0.1, 1.7, 3.3, 4.9])
+    momentum = np.stack([pt * np.cos(phi), pt * np.sin(phi), 0 * pt, pt], axis=1)
+    momentum, mask = jnp.asarray(momentum), jnp.ones(4, bool)
+    history = toys.cluster(momentum[None], mask[None], toys.settings(0.6, -1.0))
+    jets, _ = _jets(jax.tree.map(lambda x: x[0], history), momentum, mask, num_jets=2)
+    np.testing.assert_allclose(jets.momentum, momentum[np.array([2, 1])])
+
+
 def test_jets_are_pathwise(clustered):
     history, momentum, mask = clustered
     momentum = jnp.where(mask[:, None], momentum, 0.0)

@@ -1,8 +1,9 @@
 """Random data around their average."""
 
 import jax
+import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._model import HistFactoryData
 from ._prepare import Prepared, find_places
@@ -19,16 +20,24 @@ def draw(
         key: Random key.
 
     Returns:
-        The data. No gradient flows through the draws.
+        The data, NaN where the average is negative. No gradient flows through the
+        draws.
     """
     places = find_places(prepared.layout)
     average, width = stop_gradient((average, prepared.width))
     main, normal, poisson = jax.random.split(key, 3)
-    dtype = average.counts.dtype
-    counts = jax.random.poisson(main, average.counts).astype(dtype)
     auxiliary = average.auxiliary
-    noise = jax.random.normal(normal, width.shape, dtype) * width
+    noise = jax.random.normal(normal, width.shape, auxiliary.dtype) * width
     auxiliary = auxiliary.at[places.normal_slot].add(noise)
-    events = jax.random.poisson(poisson, auxiliary[places.poisson_slot])
-    auxiliary = auxiliary.at[places.poisson_slot].set(events.astype(dtype))
-    return HistFactoryData(counts, auxiliary)
+    events = _draw_counts(auxiliary[places.poisson_slot], key=poisson)
+    auxiliary = auxiliary.at[places.poisson_slot].set(events)
+    return HistFactoryData(_draw_counts(average.counts, key=main), auxiliary)
+
+
+def _draw_counts(
+    mean: Float[Array, " counts"], *, key: PRNGKeyArray
+) -> Float[Array, " counts"]:
+    # A mean that cannot be would give -1: a fit has to fail there.
+    possible = mean >= 0
+    drawn = jax.random.poisson(key, jnp.where(possible, mean, 0.0))
+    return jnp.where(possible, drawn.astype(mean.dtype), jnp.nan)

@@ -45,6 +45,8 @@ class Layout(NamedTuple):
     """First bin of each channel, and the number of all bins."""
     samples: tuple[str, ...]
     """Names of the samples."""
+    present: tuple[tuple[int, int], ...]
+    """Which samples are in which channels."""
     sets: tuple[ParameterSet, ...]
     """Parameters that belong together."""
     poi: int | None
@@ -158,6 +160,11 @@ def lay_out(channels: list[Mapping[str, Any]], config: Mapping[str, Any]) -> Lay
         names,
         tuple(edges),
         samples,
+        tuple(
+            (samples.index(sample["name"]), index)
+            for index, name in enumerate(names)
+            for sample in by_name[name]["samples"]
+        ),
         tuple(sets),
         _find_poi(config["poi"], sets, places),
         shapes,

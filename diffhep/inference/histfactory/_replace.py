@@ -34,7 +34,7 @@ def with_templates(
             deviation.
         shape_down: The same, at minus one.
         stat_error: From staterror modifier and sample to the absolute statistical error
-            of the simulation.
+            of the simulation: above zero where there are events.
 
     Returns:
         The model.
@@ -72,8 +72,17 @@ def with_templates(
 def _row(
     layout: Layout, channel: int, name: str, key: str | tuple[str, str]
 ) -> tuple[int, ...]:
+    wanted = "a sample" if name == "nominal" else "a pair of modifier and sample"
+    if isinstance(key, str) != (name == "nominal"):
+        raise ValueError(f"{key!r} is a key of `{name}`, which takes {wanted}.")
     if isinstance(key, str):
-        return (_place(key, layout.samples, "sample"),)
+        place = _place(key, layout.samples, "sample")
+        if (place, channel) not in layout.present:
+            raise ValueError(
+                f"The channel '{layout.channels[channel]}' has no sample '{key}'; add "
+                "it there in the workspace."
+            )
+        return (place,)
     modifier, sample = key
     table: tuple[Interpolated | PerBin, ...] = layout.shapes
     kind = "histosys modifier"
@@ -86,7 +95,25 @@ def _row(
             f"The {kind} '{modifier}' does not act on the sample '{sample}' in the "
             f"channel '{layout.channels[channel]}'; add it there in the workspace."
         )
+    if name == "stat_error":
+        _require_free(layout, channel, layout.stats[row])
     return row, place
+
+
+def _require_free(layout: Layout, channel: int, item: PerBin) -> None:
+    fixed = [x for group in layout.sets for x in group.fixed]
+    held = [
+        bin - layout.edges[channel]
+        for number, bin in enumerate(item.bins)
+        if layout.edges[channel] <= bin < layout.edges[channel + 1]
+        and fixed[item.parameter + number]
+    ]
+    if held:
+        raise ValueError(
+            f"The staterror modifier '{item.name}' is fixed in the bins {held} of the "
+            f"channel '{layout.channels[channel]}', so that an error there would have "
+            "no effect; give the workspace a sample and an error above zero there."
+        )
 
 
 def _place(name: str, names: tuple[str, ...], kind: str) -> int:

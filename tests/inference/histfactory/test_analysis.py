@@ -23,13 +23,13 @@ from diffhep.testing import check_gradient
 BINS = KernelBins(jnp.linspace(-3.0, 3.0, 5), jnp.asarray(0.4))
 
 
-def _model():
+def _model(errors=None):
     flat = [10.0] * BINS.num_bins
     mu = {"name": "mu", "type": "normfactor", "data": None}
     moved = {"name": "scale", "type": "histosys"}
     moved["data"] = {"lo_data": flat, "hi_data": flat}
     rate = {"name": "rate", "type": "normsys", "data": {"lo": 0.9, "hi": 1.1}}
-    few = {"name": "few", "type": "staterror", "data": flat}
+    few = {"name": "few", "type": "staterror", "data": errors or flat}
     samples = [
         {"name": "signal", "data": flat, "modifiers": [mu]},
         {"name": "background", "data": flat, "modifiers": [moved, rate, few]},
@@ -38,8 +38,17 @@ def _model():
         histfactory.read_workspace(
             {
                 "version": "1.0.0",
-                "channels": [{"name": "events", "samples": samples}],
-                "observations": [{"name": "events", "data": flat}],
+                "channels": [
+                    {"name": "events", "samples": samples},
+                    {
+                        "name": "control",
+                        "samples": [dict(samples[1], modifiers=[rate])],
+                    },
+                ],
+                "observations": [
+                    {"name": "events", "data": flat},
+                    {"name": "control", "data": flat},
+                ],
                 "measurements": [
                     {"name": "test", "config": {"poi": "mu", "parameters": []}}
                 ],
@@ -102,16 +111,17 @@ def test_templates_of_a_sample_reach_the_model():
     weight = np.exp(events.log_weight[ours])
     place = model.layout.samples.index("background")
     for array, variation in (
-        (model.nominal[place], 0),
-        (model.shape_up[0, place], 1),
-        (model.shape_down[0, place], 2),
+        (model.nominal[place, 4:], 0),
+        (model.shape_up[0, place, 4:], 1),
+        (model.shape_down[0, place, 4:], 2),
     ):
         values = np.clip(summary[:, variation], -3, 3)
         exact = np.histogram(values, BINS.edges, weights=weight)[0]
         np.testing.assert_allclose(array, exact, rtol=1e-12)
     errors = np.histogram(summary[:, 0], BINS.edges, weights=weight**2)[0] ** 0.5
-    np.testing.assert_allclose(model.stat_error[0, place], errors, rtol=1e-12)
-    # What is not given stays.
+    np.testing.assert_allclose(model.stat_error[0, place, 4:], errors, rtol=1e-12)
+    # What is not given stays, as the other channel, which is the first.
+    np.testing.assert_array_equal(model.nominal[place, :4], 10.0)
     signal = model.layout.samples.index("signal")
     assert not model.shape_up[0, signal].any()
 
@@ -137,7 +147,9 @@ def test_losses_differentiate_to_the_summary_and_the_events():
 
 def test_with_templates_names_what_is_wrong():
     four, three = jnp.ones(4), jnp.ones(3)
-    with pytest.raises(ValueError, match="no channel 'nowhere', but 'events'"):
+    with pytest.raises(
+        ValueError, match="no channel 'nowhere', but 'control', 'events'"
+    ):
         histfactory.with_templates(MODEL, "nowhere", nominal={"signal": four})
     with pytest.raises(ValueError, match="no sample 'top', but 'background', 'signal'"):
         histfactory.with_templates(MODEL, "events", nominal={"top": four})
@@ -163,3 +175,26 @@ def test_scan_is_parabolic_about_its_minimum():
     assert 0.8 < scan.deviance[3] < 1.2
     # A fit that fails is no number, and leaves the others alone.
     assert jnp.isnan(scan.deviance[4])
+
+
+def test_with_templates_refuses_what_would_have_no_effect():
+    four = jnp.ones(4)
+    with pytest.raises(ValueError, match="channel 'control' has no sample 'signal'"):
+        histfactory.with_templates(MODEL, "control", nominal={"signal": four})
+    held = _model([1.0, 0.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match=r"'few' is fixed in the bins \[1, 3\]"):
+        histfactory.with_templates(
+            held, "events", stat_error={("few", "background"): four}
+        )
+
+
+def test_toys_of_a_negative_expectation_are_no_numbers():
+    minus = {"signal": -jnp.arange(4.0)}
+    model = histfactory.with_templates(MODEL, "events", nominal=minus)
+    start = model.start.at[model.layout.poi].set(1e3)
+    data = histfactory.sample_data(model, start, key=jax.random.key(0))
+    first = model.layout.edges[model.layout.channels.index("events")]
+    np.testing.assert_array_equal(
+        jnp.isnan(data.counts[first : first + 4]), [False, True, True, True]
+    )
+    assert jnp.all(data.counts[jnp.isfinite(data.counts)] >= 0)

@@ -16,6 +16,7 @@ from diffhep.inference import (
     neyman_interval,
     profile_interval,
 )
+from diffhep.inference._crossing import last_crossing
 
 
 LEVEL, BACKGROUND, TOYS = 0.1, 3.0, 2000
@@ -223,3 +224,22 @@ def test_ends_that_are_not_in_the_grid_are_not_numbers(counting):
     assert ends(0.0, 8.0) == [False, True]
     assert ends(8.0, 20.0) == [True, False]
     assert ends(30.0, 40.0) == [True, True]
+    # Beyond the bound of the strength it is the bound that is tested.
+    found = _interval(
+        counting(1),
+        jnp.asarray([-2.0, 5.0]),
+        level=LEVEL,
+        num_toys=TOYS,
+        key=jax.random.key(0),
+    )
+    np.testing.assert_array_equal(found.strengths, [0.0, 5.0])
+    assert found.lower == 0.0
+    assert 0.0 < found.upper < 5.0
+
+
+def test_what_is_not_known_beyond_a_crossing_is_no_limit():
+    points, errors = jnp.arange(4.0), jnp.full(4, 0.01)
+    known = jnp.asarray([0.5, 0.3, 0.1, 0.0])
+    np.testing.assert_allclose(last_crossing(points, known, errors, 0.2)[0], 1.5)
+    unknown = known.at[3].set(jnp.nan)
+    assert np.isnan(last_crossing(points, unknown, errors, 0.2)).all()
