@@ -43,8 +43,8 @@ POINTS = [
 ]
 BACKENDS = {"numpy": 100, "jax": 10}
 """From backend of pyhf to how many times faster we have to be."""
-# Fits in a turn: two tenths of a second or more.
-_CALLS = {"fit": 200, "everwillow": 100, "jax": 20, "numpy": 1}
+# Calls in a turn: two tenths of a second or more.
+_CALLS = {"fit": 200, "everwillow": 100, "jax": 20, "numpy": 1, "test": 50}
 _fit = jax.jit(fit_measurement)
 _test = jax.jit(hypothesis_test)
 _toys = jax.jit(fit_toys, static_argnames="batch_size")
@@ -137,18 +137,8 @@ def _measure(region: str, point: str) -> list[Row]:
     # Where a bound is active the other fit is another one.
     if abs(other() - best) < 1e-6:
         peers["everwillow"] = other
-    rounds = 3 if QUICK else 7
-    times: dict[str, list[float]] = {key: [] for key in ("fit", "test", *peers)}
-    for _ in range(rounds):
-        for key, call in {"fit": lambda: _fit(measurement), **peers}.items():
-            if key in BACKENDS:
-                pyhf.set_backend(key, precision="64b")
-            # The first after another's turn finds caches and threads cold.
-            call()
-            times[key].append(_seconds(call, repeats=_CALLS[key]))
-        times["test"].append(_seconds(lambda: _test(measurement, one), repeats=50))
-    # The fastest: pyhf with JAX now and then compiles once more.
-    best_time = {key: min(values) for key, values in times.items()}
+    calls = {"fit": lambda: _fit(measurement), **peers}
+    best_time = _take_turns(calls | {"test": lambda: _test(measurement, one)})
     rows = [
         Row(
             f"{name}: free fit, ms (peer: pyhf {backend})",
@@ -179,6 +169,19 @@ def _measure(region: str, point: str) -> list[Row]:
     excess = max(best - value for value in minima.values())
     rows.append(Row(f"{name}: -2 log L above pyhf's", excess, bar=1e-6))
     return rows
+
+
+def _take_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    # Seconds of each: the fastest, for pyhf with JAX now and then compiles once more.
+    times: dict[str, list[float]] = {key: [] for key in calls}
+    for _ in range(3 if QUICK else 7):
+        for key, call in calls.items():
+            if key in BACKENDS:
+                pyhf.set_backend(key, precision="64b")
+            # The first after another's turn finds caches and threads cold.
+            call()
+            times[key].append(_seconds(call, repeats=_CALLS[key]))
+    return {key: min(values) for key, values in times.items()}
 
 
 def _time_toys(

@@ -102,10 +102,7 @@ def neyman_interval(
     measurement, strengths = stop_gradient((measurement, strengths))
     chosen = BoundedTwoSidedTest() if statistic is None else statistic
     measurement = chosen.restrict(measurement)
-    if measurement.lower is not None:
-        strengths = jnp.maximum(strengths, measurement.lower[measurement.poi])
-    if measurement.upper is not None:
-        strengths = jnp.minimum(strengths, measurement.upper[measurement.poi])
+    strengths = _within_bounds(measurement, strengths)
 
     def construct(question: tuple[Float[Array, ""], PRNGKeyArray]) -> Any:
         strength, key = question
@@ -148,6 +145,16 @@ def neyman_interval(
         failed=failed,
         status=status,
     )
+
+
+def _within_bounds(
+    measurement: Measurement, strengths: Float[Array, " strengths"]
+) -> Float[Array, " strengths"]:
+    if measurement.lower is not None:
+        strengths = jnp.maximum(strengths, measurement.lower[measurement.poi])
+    if measurement.upper is not None:
+        strengths = jnp.minimum(strengths, measurement.upper[measurement.poi])
+    return strengths
 
 
 def _ends(
