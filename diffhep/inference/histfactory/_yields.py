@@ -230,6 +230,9 @@ def _collect(
     # Sums of what shares row and column; beyond the last row or column it drops out.
     rows, columns = (np.broadcast_to(x, values.shape) for x in (rows, columns))
     table = jnp.zeros((number, width), values.dtype)
+    if table.size == 0:
+        # Of a scatter into nothing JAX has no derivative.
+        return table
     return table.at[rows, columns].add(values, mode="drop")
 
 

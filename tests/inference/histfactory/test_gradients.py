@@ -250,3 +250,37 @@ def test_zeros_have_finite_derivatives(rich):
     for shift in (-2.0, -1.0, 0.0, 1.0):
         leaves = jax.tree.leaves(slopes(model.start.at[jes].set(shift)))
         assert all(jnp.all(jnp.isfinite(leaf)) for leaf in leaves)
+
+
+@pytest.mark.parametrize("kinds", [(), ("histosys",), ("normsys",)])
+def test_models_without_some_kind_of_modifier(kinds):
+    data = {
+        "histosys": {"lo_data": [45.0, 70.0], "hi_data": [56.0, 77.0]},
+        "normsys": {"lo": 0.9, "hi": 1.15},
+    }
+    modifiers = [{"name": k, "type": k, "data": data[k]} for k in kinds]
+    mu = {"name": "mu", "type": "normfactor", "data": None}
+    samples = [
+        {"name": "signal", "data": [5.0, 12.0], "modifiers": [mu]},
+        {"name": "background", "data": [50.0, 72.0], "modifiers": modifiers},
+    ]
+    workspace = histfactory.read_workspace(
+        {
+            "version": "1.0.0",
+            "channels": [{"name": "one", "samples": samples}],
+            "observations": [{"name": "one", "data": [60.0, 80.0]}],
+            "measurements": [{"name": "x", "config": {"poi": "mu", "parameters": []}}],
+        }
+    )
+    model = histfactory.build_model(workspace)
+    observed = histfactory.observed_data(workspace, model)
+
+    @jax.jit
+    def outcome(nominal):
+        changed = eqx.tree_at(lambda m: m.nominal, model, nominal)
+        expected = histfactory.expected_data(changed, changed.start)
+        average = histfactory.measure(changed, expected)
+        sigma = asimov_uncertainty(average, changed.start)
+        return _best(changed, observed)[0], sigma
+
+    check_gradient(outcome, (model.nominal,), rtol=1e-6, forward=False)
