@@ -110,6 +110,51 @@ def _write(area: str, rows: Sequence[Row], details: dict[str, Any]) -> None:
     temporary.replace(RESULTS / f"{area}.json")
 
 
+def stored(
+    area: str, seed: int, settings: dict[str, Any], run: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """What a seed of a benchmark gave, run unless that is in a file.
+
+    Args:
+        area: Name of the benchmark.
+        seed: The seed.
+        settings: Everything that was chosen.
+        run: The seed's run.
+
+    Returns:
+        The result, with its settings.
+
+    Raises:
+        RuntimeError: The file is of other settings.
+    """
+    path = record_folder(area) / f"{seed}.json"
+    if not path.exists():
+        # All of it or nothing.
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"settings": settings, **run()}) + "\n")
+        part.replace(path)
+    found = json.loads(path.read_text())
+    if found["settings"] != settings:
+        raise RuntimeError(f"{path} is of other settings; move it away to run anew.")
+    return found
+
+
+def record_folder(area: str) -> Path:
+    """Where the records of a benchmark's seeds are; those of `QUICK` are not kept.
+
+    Args:
+        area: Name of the benchmark.
+
+    Returns:
+        The folder, which exists.
+    """
+    folder = RESULTS.parent / "recorded" / area
+    if QUICK:
+        folder = RESULTS / f"{area}-quick"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def seconds(function: Callable[[], Any], *, repeats: int) -> float:
     """The median time of a call, its results waited for.
 

@@ -95,8 +95,7 @@ def _peers(content: dict[str, Any]) -> dict[str, Callable[[], float]]:
 
 def _fit_without_bounds(measurement: Measurement) -> Callable[[], float]:
     # By everwillow's default, BFGS, of our likelihood; it returns the minimum. Its
-    # bounds are one transformation for each parameter: those of 60 parameters were not
-    # compiled in four minutes.
+    # bounds would be one transformation for each parameter.
     free = np.flatnonzero(~np.asarray(measurement.fixed))
     start = State.from_pytree({"free": measurement.start[free]})
 

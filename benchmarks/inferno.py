@@ -10,8 +10,8 @@ seeds; seeds 50 and 51 were tried before. Each seed is a file in `recorded/infer
 """
 
 import argparse
-import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +21,7 @@ import numpy as np
 
 from diffhep.inference import FunctionLikelihood, Measurement, fit_measurement
 
-from ._harness import QUICK, RESULTS, Row, report
+from ._harness import QUICK, Row, report, stored
 from ._inferno_model import (
     BENCHMARKS,
     EXACT,
@@ -42,7 +42,6 @@ from ._inferno_model import (
 from ._training import train
 
 
-RECORDED = RESULTS.parent / "recorded" / "inferno"
 SEEDS = 1 if QUICK else 5
 SETTINGS = {
     "events": 20_000 if QUICK else 200_000,
@@ -218,7 +217,10 @@ def main() -> int:
     some = [jnp.asarray(x[: SETTINGS["unbinned events"]]) for x in test]
     features = jnp.concatenate(some), _weights(len(some[0]))
     exact = np.asarray(_unbinned_uncertainty(exact_terms, EXACT, features))
-    runs = [_stored(seed, test) for seed in range(SEEDS)]
+    runs = [
+        stored("inferno", seed, SETTINGS, partial(_run, seed, test))
+        for seed in range(SEEDS)
+    ]
     rows = []
     for k, name in enumerate(BENCHMARKS):
         wanted, inferno = (PUBLISHED[x][k] for x in ("analytic", "inferno"))
@@ -258,19 +260,6 @@ def main() -> int:
             ),
         ]
     return report("inferno", rows, seeds=SEEDS, settings=SETTINGS)
-
-
-def _stored(seed: int, test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-    folder = RESULTS / "inferno-quick" if QUICK else RECORDED
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{seed}.json"
-    if not path.exists():
-        found = {"settings": SETTINGS, **_run(seed, test)}
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    stored = json.loads(path.read_text())
-    if stored["settings"] != SETTINGS:
-        raise RuntimeError(f"{path} is of other settings; move it away to run anew.")
-    return stored
 
 
 if __name__ == "__main__":

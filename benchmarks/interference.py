@@ -17,18 +17,17 @@ seeds; seeds 50 and above were tried before.
 """
 
 import argparse
-import json
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from ._harness import QUICK, RESULTS, Row, report
+from ._harness import QUICK, Row, record_folder, report, stored
 from ._interference_figures import draw
 from ._interference_run import POINTS, far, run
 
 
-RECORDED = RESULTS.parent / "recorded" / "interference"
 SEEDS = 1 if QUICK else 5
 SETTINGS = {
     "events": 100_000 if QUICK else 1_000_000,
@@ -168,7 +167,10 @@ def main() -> int:
     if arguments.far:
         far(400)
         return 0
-    runs = [_stored(seed) for seed in range(SEEDS)]
+    runs = [
+        stored("interference", seed, SETTINGS, partial(run, seed, SETTINGS))
+        for seed in range(SEEDS)
+    ]
     rows = _closure_rows(runs)
     worst = max(run["shown"]["inaccuracy"] for run in runs)
     rows.append(Row("ends of intervals, from profile_interval", worst, bar=1e-6))
@@ -178,25 +180,8 @@ def main() -> int:
         found[point] = {m: _pooled(runs, point, m) for m in methods}
         truth = POINTS[point][0] if point in POINTS else 1.0
         rows += _point_rows(point, truth, found[point])
-    draw(_folder(), runs[0]["shown"])
+    draw(record_folder("interference"), runs[0]["shown"])
     return report("interference", rows, seeds=SEEDS, settings=SETTINGS, found=found)
-
-
-def _folder() -> Any:
-    folder = RESULTS / "interference-quick" if QUICK else RECORDED
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _stored(seed: int) -> dict[str, Any]:
-    path = _folder() / f"{seed}.json"
-    if not path.exists():
-        found = {"settings": SETTINGS, **run(seed, SETTINGS)}
-        path.write_text(json.dumps(found) + "\n")
-    stored = json.loads(path.read_text())
-    if stored["settings"] != SETTINGS:
-        raise RuntimeError(f"{path} is of other settings; move it away to run anew.")
-    return stored
 
 
 if __name__ == "__main__":

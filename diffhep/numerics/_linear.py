@@ -282,7 +282,7 @@ def _solve_large_jvp(
 
 
 # A single system is no batch, and may be LAPACK's: of 64 x 64 it takes 15 microseconds,
-# where the inverse takes 50. (400,000 on each of two CPU devices at once did not hang.)
+# where the inverse takes 50. (200,000 on each of two CPU devices at once did not hang.)
 @jax.custom_batching.custom_vmap
 def _solve_scaled(
     matrix: Float[Array, "n n"], right: Float[Array, " n"]

@@ -35,6 +35,19 @@ def sbottom():
     return workspace
 
 
+@pytest.fixture(scope="session")
+def measure():
+    """From the content of a workspace to its measurement."""
+
+    def make(content):
+        workspace = histfactory.read_workspace(content)
+        model = histfactory.build_model(workspace)
+        data = histfactory.observed_data(workspace, model)
+        return histfactory.measure(model, data)
+
+    return make
+
+
 def _modifier(name, kind, data=None):
     return {"name": name, "type": kind, "data": data}
 

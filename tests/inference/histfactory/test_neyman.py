@@ -12,7 +12,6 @@ from diffhep.inference import (
     FitStatus,
     TwoSidedTest,
     fit_measurement,
-    histfactory,
     neyman_interval,
     profile_interval,
 )
@@ -39,15 +38,8 @@ TABLE = {
 _interval = eqx.filter_jit(neyman_interval)
 
 
-def _measure(content):
-    workspace = histfactory.read_workspace(content)
-    model = histfactory.build_model(workspace)
-    data = histfactory.observed_data(workspace, model)
-    return histfactory.measure(model, data)
-
-
 @pytest.fixture(scope="module")
-def counting():
+def counting(measure):
     """A signal of mu events over a background of 3; from count to measurement."""
     factor = {"name": "mu", "type": "normfactor", "data": None}
     samples = [
@@ -62,7 +54,7 @@ def counting():
         "measurements": [{"name": "test", "config": config}],
         "version": "1.0.0",
     }
-    measurement = _measure(content)
+    measurement = measure(content)
 
     def observe(count):
         where = lambda m: m.likelihood.data.counts  # noqa: E731
@@ -146,9 +138,9 @@ def test_counting_experiments_cover_at_least_as_often_as_they_say(counting):
     assert np.all(found > 1 - LEVEL)
 
 
-def test_profile_construction_covers(validation):
+def test_profile_construction_covers(validation, measure):
     # One bin, its background with an auxiliary measurement of 51 events.
-    measurement = _measure(validation["1bin_shapesys"])
+    measurement = measure(validation["1bin_shapesys"])
     truth = jnp.asarray([1.5, 1.0])
     number = 400
 
@@ -175,14 +167,14 @@ def test_profile_construction_covers(validation):
     assert abs(np.mean(np.asarray(inside)) - (1 - LEVEL)) < 4 * error + 0.005
 
 
-def test_many_events_have_the_interval_of_minos(validation):
+def test_many_events_have_the_interval_of_minos(validation, measure):
     content = jax.tree.map(lambda x: x, validation["1bin_shapesys"])
     signal, background = content["channels"][0]["samples"]
     signal["data"] = [100.0]
     background["data"] = [2500.0]
     background["modifiers"][0]["data"] = [40.0]
     content["observations"][0]["data"] = [2900.0]
-    measurement = _measure(content)
+    measurement = measure(content)
     best = eqx.filter_jit(fit_measurement)(measurement)
     ends = eqx.filter_jit(profile_interval)(measurement, best, rise=1.0)
     strengths = jnp.linspace(2.8, 5.2, 13)

@@ -16,7 +16,6 @@ from diffhep.inference import (
     FitStatus,
     FunctionLikelihood,
     Measurement,
-    histfactory,
     hypothesis_test,
     profile_statistic,
     toy_hypothesis_test,
@@ -35,17 +34,10 @@ _test = eqx.filter_jit(toy_hypothesis_test)
 _limit = eqx.filter_jit(toy_upper_limit)
 
 
-def _measure(content):
-    workspace = histfactory.read_workspace(content)
-    model = histfactory.build_model(workspace)
-    data = histfactory.observed_data(workspace, model)
-    return histfactory.measure(model, data)
-
-
 @pytest.fixture(scope="module")
-def counting(validation):
+def counting(validation, measure):
     """One bin with 55 events, whose background was measured with 51."""
-    return _measure(validation["1bin_shapesys"])
+    return measure(validation["1bin_shapesys"])
 
 
 # All outcomes of that experiment: events, and events of the auxiliary measurement.
@@ -170,9 +162,9 @@ def test_conventions_are_those_of_pyhf(counting, statistic, monkeypatch):
     np.testing.assert_allclose(found.expected_p_tested, p_tested, rtol=1e-8)
 
 
-def test_each_statistic_is_that_of_pyhf(validation):
+def test_each_statistic_is_that_of_pyhf(validation, measure):
     content = validation["2bin_2channel"]
-    measurement = _measure(content)
+    measurement = measure(content)
     peer = pyhf.Workspace(content).model()
     settings = peer.config.suggested_init(), peer.config.suggested_bounds()
     settings = (*settings, peer.config.suggested_fixed())
@@ -225,14 +217,14 @@ def test_toys_are_those_of_pyhf(counting):
         assert abs(ours - theirs) < 4 * error
 
 
-def test_asymptotics_for_many_events(validation):
+def test_asymptotics_for_many_events(validation, measure):
     content = jax.tree.map(lambda x: x, validation["1bin_shapesys"])
     signal, background = content["channels"][0]["samples"]
     signal["data"] = [60.0]
     background["data"] = [2500.0]
     background["modifiers"][0]["data"] = [40.0]
     content["observations"][0]["data"] = [2530.0]
-    measurement = _measure(content)
+    measurement = measure(content)
     found = _test(measurement, ONE * 2, num_toys=TOYS, key=jax.random.key(1))
     wanted = eqx.filter_jit(hypothesis_test)(measurement, ONE * 2)
     for name in NUMBERS:
