@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffhep.inference import FunctionLikelihood, Measurement, asimov_uncertainty
+from diffhep.inference import (
+    FunctionLikelihood,
+    Measurement,
+    Polynomial,
+    asimov_uncertainty,
+)
 
 
 # s, r, lambda, b: the truth, and the auxiliary measurements' widths.
@@ -36,9 +41,10 @@ def background(number: int, rng: np.random.Generator) -> np.ndarray:
     return np.column_stack([plane, rng.exponential(1 / 3, number)])
 
 
-def moved(x: Any, shift: Any, rate: Any) -> Any:
-    """Nominal background as it would be with other parameters."""
-    return jnp.stack([x[:, 0] + shift, x[:, 1], x[:, 2] * (3.0 / rate)], axis=1)
+def vary(x: Any, parameters: Any) -> Any:
+    """A nominal background event as it would be with another r and lambda."""
+    shift, rate = parameters
+    return jnp.stack([x[0] + shift, x[1], x[2] * (TRUTH[2] / rate)])
 
 
 def _log_signal(x: Any) -> Any:
@@ -103,18 +109,16 @@ def soft_templates(network: Any, signal: Any, background: Any) -> Templates:
         return jnp.mean(jax.nn.softmax(logits), axis=0).astype(float)
 
     def at(parameters: Any) -> Any:
-        return shares(moved(background, *parameters))
+        return shares(jax.vmap(vary, (0, None))(background, parameters))
 
-    nominal = (jnp.zeros(()), jnp.asarray(TRUTH[2]))
+    nominal = jnp.asarray(TRUTH[1:3])
     push = jax.jacfwd(at)(nominal)
-    return shares(signal), at(nominal), *push
+    return shares(signal), at(nominal), *push.T
 
 
-# The ratio of backgrounds: quadratic in r and lambda, and one at the nominal ones.
-def log_tilt(terms: Any, shift: Any, rate: Any) -> Any:
-    a, b = shift / 0.4, rate - TRUTH[2]
-    powers = jnp.stack([a, b, a**2, a * b, b**2], axis=-1)
-    return jnp.sum(terms * powers, axis=-1)
+TILT = Polynomial((TRUTH[1], TRUTH[2]), (0.4, 1.0), degree=3)
+"""In r and lambda: of the logarithm of the learnt ratio of backgrounds. The second
+degree cannot follow log(lambda) over the range that is learnt; fits were biased."""
 
 
 # The unbinned likelihoods, extended, over weighted events of the average experiment.
@@ -130,7 +134,7 @@ def exact_terms(parameters: Any, data: Any) -> Any:
 def learnt_terms(parameters: Any, data: Any) -> Any:
     (log_signal, terms), _, _ = data
     events, shift, rate, number = parameters
-    tilt = log_tilt(terms, shift, rate)
+    tilt = TILT(terms, jnp.stack([shift, rate]))
     return jnp.logaddexp(jnp.log(events) + log_signal, jnp.log(number) + tilt)
 
 

@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from diffhep.inference import mean_ratio
 
 from ._interference_model import MASS, SHIFT, STRENGTHS, WINDOW, Table, sample
-from ._training import train
 
 
 class Simulation(NamedTuple):
@@ -100,12 +100,12 @@ def learn(
         network = _network(2, number, settings["width"], one[0])
         steps = settings["steps"]
         strength.append(
-            train(strength_loss, network, nominal, steps=steps, key=one[1], **options)
+            _train(strength_loss, network, nominal, steps=steps, key=one[1], **options)
         )
         network = _network(2, 2 * number, settings["width"], two[0])
         steps = settings["variation steps"]
         variation.append(
-            train(variation_loss, network, wide, steps=steps, key=two[1], **options)
+            _train(variation_loss, network, wide, steps=steps, key=two[1], **options)
         )
     return normalise(Ratios(tuple(strength), tuple(variation)), simulation)
 
@@ -117,6 +117,61 @@ def normalise(ratios: Ratios, simulation: Simulation) -> Ratios:
     first = np.log(np.exp(logs) @ share)
     rest = [np.log(np.exp(logs + x) @ share) - first for x in (up, down)]
     return Ratios(ratios.strength, ratios.variation, jnp.asarray([first, *rest]))
+
+
+def _train(
+    loss: Callable,
+    network: Any,
+    events: Sequence[Any],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    key: Any,
+) -> Any:
+    """Adam on batches drawn from all events, with a cosine schedule.
+
+    Args:
+        loss: Of the network, a batch of each kind of events, and a random key.
+        network: Where to begin.
+        events: Arrays, one of each kind of events.
+        steps: How many batches.
+        batch: Events of each kind in one.
+        rate: The first learning rate.
+        key: Random key.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        RuntimeError: The loss was not finite.
+    """
+    optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    arrays, static = eqx.partition(network, eqx.is_inexact_array)
+
+    def step(carry: Any, key: Any) -> Any:
+        arrays, state, events = carry
+        keys = jax.random.split(key, len(events) + 1)
+        drawn = tuple(
+            x[jax.random.randint(k, (batch,), 0, len(x))]
+            for x, k in zip(events, keys[:-1], strict=True)
+        )
+        value, gradient = eqx.filter_value_and_grad(loss)(
+            eqx.combine(arrays, static), *drawn, keys[-1]
+        )
+        updates, state = optimiser.update(gradient, state)
+        return (eqx.apply_updates(arrays, updates), state, events), value
+
+    @jax.jit
+    def run(arrays: Any, state: Any, events: Any, keys: Any) -> Any:
+        (arrays, _, _), losses = jax.lax.scan(step, (arrays, state, events), keys)
+        return arrays, losses
+
+    keys = jax.random.split(key, steps)
+    arrays, losses = run(arrays, optimiser.init(arrays), tuple(events), keys)
+    if not np.isfinite(losses).all():
+        raise RuntimeError("The training diverged.")
+    return eqx.combine(arrays, static)
 
 
 def _network(inputs: int, outputs: int, width: int, key: Any) -> Any:
@@ -180,7 +235,7 @@ def single_ratio(
     def inputs(x: Any) -> Any:
         return ((x[:, None] - MASS) / 40.0).astype(jnp.float32)
 
-    network = train(
+    network = _train(
         loss,
         network,
         [jnp.asarray(inputs(x)) for x in samples],

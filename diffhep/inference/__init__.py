@@ -44,6 +44,12 @@ from ._codes import (
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._decorrelation import distance_correlation as distance_correlation
 from ._energy_scale import jet_weight as jet_weight, scale_jets as scale_jets
+from ._event_source import (
+    AbstractEventSource as AbstractEventSource,
+    EventBatch as EventBatch,
+    StoredEvents as StoredEvents,
+    VariedEvents as VariedEvents,
+)
 from ._fit import BinnedLikelihood as BinnedLikelihood, fit as fit
 from ._flax import FlaxNetwork as FlaxNetwork
 from ._hypothesis import (
@@ -51,6 +57,12 @@ from ._hypothesis import (
     hypothesis_test as hypothesis_test,
 )
 from ._impacts import Impacts as Impacts, impacts as impacts
+from ._learnt_ratio import (
+    NetworkRatio as NetworkRatio,
+    RatioEnsemble as RatioEnsemble,
+    SoftmaxRatio as SoftmaxRatio,
+    Standardisation as Standardisation,
+)
 from ._likelihood import (
     AbstractLikelihood as AbstractLikelihood,
     Derivatives as Derivatives,
@@ -82,7 +94,16 @@ from ._neyman import (
     NeymanInterval as NeymanInterval,
     neyman_interval as neyman_interval,
 )
+from ._polynomial_ratio import (
+    Polynomial as Polynomial,
+    PolynomialRatio as PolynomialRatio,
+)
 from ._ratio import EstimateRatio as EstimateRatio
+from ._ratio_loss import (
+    BinaryRatioLoss as BinaryRatioLoss,
+    EnsembleLoss as EnsembleLoss,
+    SoftmaxRatioLoss as SoftmaxRatioLoss,
+)
 from ._reweighting import (
     Calibration as Calibration,
     Closure as Closure,

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from ..event import Event
 from ..numerics import sanitise
 from ..pipeline import AbstractStage
 from ._energy_scale import jet_weight, required, scale_factors, scale_jets
+from ._learnt_ratio import network_precision
 from ._summary import PairScore, num_features, summarise
 
 
@@ -86,7 +87,7 @@ class EstimateRatio(AbstractStage):
         momentum, tags = sanitise((jets.momentum, event.tags), jets.mask)
         size = {"threshold": self.threshold, "width": self.width}
         nominal = jet_weight(momentum, jets.mask, **size)
-        precision = _precision(self.network, momentum.dtype)
+        precision = network_precision(self.network, momentum.dtype)
 
         def logit(factor: Float[Array, ""]) -> Float[Array, ""]:
             scaled, shifted = scale_jets(momentum, nominal, missing, factor)
@@ -101,9 +102,3 @@ class EstimateRatio(AbstractStage):
             return jnp.reshape(output, ()).astype(momentum.dtype)
 
         return event.replace(log_ratio=jax.vmap(logit)(scale_factors(self.jes_width)))
-
-
-def _precision(network: Any, otherwise: jnp.dtype) -> jnp.dtype:
-    # Of the network's parameters, if it has any.
-    leaves = jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))
-    return leaves[0].dtype if leaves else otherwise
