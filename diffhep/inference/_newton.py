@@ -71,8 +71,7 @@ def standard_deviations(result: FitResult) -> Float[Array, " parameters"]:
         Roots of the covariance's diagonal, with zero slope where that is zero; NaN
         where it is.
     """
-    variance = jnp.diagonal(result.covariance)
-    return jnp.where(jnp.isnan(variance), variance, safe_sqrt(variance))
+    return safe_sqrt(jnp.diagonal(result.covariance))
 
 
 class _Problem(eqx.Module):

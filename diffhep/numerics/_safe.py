@@ -11,10 +11,10 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         x: Any number.
 
     Returns:
-        `sqrt(max(x, 0))`, whose derivative is finite everywhere.
+        `sqrt(max(x, 0))`, whose derivative is finite everywhere; NaN for NaN.
     """
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    outside = x <= 0
+    return jnp.where(outside, 0.0, jnp.sqrt(jnp.where(outside, 1.0, x)))
 
 
 def safe_norm(

@@ -201,6 +201,8 @@ def test_safe_functions_have_finite_derivatives():
     for x in (0.0, -1.0):
         assert float(safe_sqrt(jnp.asarray(x))) == 0.0
         assert float(jax.grad(safe_sqrt)(x)) == 0.0
+    # What is not a number must not become a plausible one.
+    assert jnp.isnan(safe_sqrt(jnp.asarray(jnp.nan)))
     np.testing.assert_array_equal(jax.grad(safe_norm)(jnp.zeros(3)), np.zeros(3))
     check_gradient(safe_norm, (jnp.array([[3.0, 4.0], [0.1, 0.2]]),), rtol=1e-8)
 

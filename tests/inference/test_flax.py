@@ -7,7 +7,15 @@ import pytest
 from flax import linen, nnx
 
 from diffhep.event import Event, Jets
-from diffhep.inference import EstimateRatio, FlaxNetwork, jet_weight
+from diffhep.inference import (
+    BinaryRatioLoss,
+    EstimateRatio,
+    FlaxNetwork,
+    NetworkRatio,
+    Standardisation,
+    StoredEvents,
+    jet_weight,
+)
 
 
 KEY = jax.random.key(3)
@@ -138,3 +146,14 @@ def test_ratio_refuses_a_network_of_many_outputs():
     stage = eqx.tree_at(lambda s: s.network, stage, many)
     with pytest.raises(ValueError, match=r"shape \(2,\), but a logit is one number"):
         stage(_event(), key=KEY)
+
+
+def test_density_ratio_of_a_flax_network():
+    # Trained as those of equinox: a gradient for each parameter.
+    events = StoredEvents(FEATURES[:32]), StoredEvents(FEATURES[32:])
+    loss = BinaryRatioLoss(*events, 8)
+    ratio = NetworkRatio(_nnx(), Standardisation.of(FEATURES))
+    gradient = jax.grad(loss)(ratio, KEY)
+    sizes = [float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(gradient)]
+    assert len(sizes) == 4
+    assert min(sizes) > 0
