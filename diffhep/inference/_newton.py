@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..numerics import (
     SmallCholesky,
+    cond_few,
     inverse_spd,
     matvec,
     safe_sqrt,
@@ -17,6 +18,7 @@ from ..numerics import (
 from ._likelihood import AbstractLikelihood, Derivatives
 from ._search import (
     Problem,
+    Search,
     find,
     free_ones,
     is_straight,
@@ -126,18 +128,14 @@ def fit_likelihood(
     Raises:
         RuntimeError: The fit failed and `throw` is set.
     """
-    if fixed is not None:
-        # The bounds are for what moves.
-        lower = None if lower is None else jnp.where(fixed, -jnp.inf, lower)
-        upper = None if upper is None else jnp.where(fixed, jnp.inf, upper)
-    problem = Problem(likelihood, start, lower, upper, fixed)
+    problem = make_problem(likelihood, start, lower=lower, upper=upper, fixed=fixed)
     begin = project(start, problem)
     update, length = _advance, num_steps
     if isinstance(adjoint, optx.ImplicitAdjoint):
         # Only the minimum counts, not the way to it.
         if num_steps:
             searched = stop_gradient(problem)
-            begin = find(begin, searched, mirror=mirror, num_steps=num_steps)
+            begin = find(Search(searched, mirror=mirror, num_steps=num_steps))
         update, length = _stay, 0
     root = solve_optimality(
         update,
@@ -155,9 +153,58 @@ def fit_likelihood(
     return eqx.tree_at(lambda r: r.parameters, result, parameters)
 
 
+def make_problem(
+    likelihood: AbstractLikelihood,
+    start: Float[Array, " parameters"],
+    *,
+    lower: Float[Array, " parameters"] | None,
+    upper: Float[Array, " parameters"] | None,
+    fixed: Bool[Array, " parameters"] | None,
+) -> Problem:
+    """What a search for the minimum has to know.
+
+    Args:
+        likelihood: What is fitted.
+        start: Where to begin; of fixed parameters, their values.
+        lower: Lower bounds.
+        upper: Upper bounds.
+        fixed: Which parameters keep their value.
+
+    Returns:
+        The problem.
+    """
+    if fixed is not None:
+        # The bounds are for what moves.
+        lower = None if lower is None else jnp.where(fixed, -jnp.inf, lower)
+        upper = None if upper is None else jnp.where(fixed, jnp.inf, upper)
+    return Problem(likelihood, start, lower, upper, fixed)
+
+
+def describe_end(end: Float[Array, " parameters"], problem: Problem) -> FitResult:
+    """The result of a fit whose search has ended, with its implicit derivatives.
+
+    Args:
+        end: Where it ended. No gradient flows to it.
+        problem: What is fitted.
+
+    Returns:
+        The result.
+    """
+    root = solve_optimality(
+        _stay,
+        _optimality,
+        end,
+        problem,
+        num_steps=0,
+        adjoint=IMPLICIT,
+        jacobian=_jacobian,
+    )
+    return _describe(root, problem)
+
+
 def _advance(point: Float[Array, " n"], problem: Problem) -> Float[Array, " n"]:
-    first, mode = newton_step(point, jnp.asarray(0), problem)
-    second, _ = newton_step(point, jnp.asarray(1), problem)
+    first, mode = newton_step(point, jnp.asarray(0), problem, branch=jax.lax.cond)
+    second, _ = newton_step(point, jnp.asarray(1), problem, branch=jax.lax.cond)
     return jnp.where(mode == 1, second, first)
 
 
@@ -218,10 +265,11 @@ def _judge(
     # Not a number where the Hessian is not positive definite: no minimum there.
     distance = slope @ matvec(covariance, slope) / 2
     near = distance < jnp.finfo(root.dtype).eps ** 0.5
-    determined = jax.lax.cond(
-        _is_determined(hessian, covariance),
-        lambda: jnp.asarray(True),
-        lambda: _is_determined(fisher, inverse_spd(restrict(fisher, free))),
+    determined = cond_few(
+        ~_is_determined(hessian, covariance),
+        lambda matrix: _is_determined(matrix, inverse_spd(matrix)),
+        lambda _: jnp.asarray(True),
+        stop_gradient(restrict(fisher, free)),
     )
     status = FitStatus.where(near, FitStatus.converged, FitStatus.not_converged)
     status = FitStatus.where(determined, status, FitStatus.degenerate)

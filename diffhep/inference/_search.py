@@ -1,6 +1,7 @@
 """The search for the minimum of a likelihood: projected Newton steps."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
-from ..numerics import solve_spd
+from ..numerics import cond_few, solve_spd
 from ._likelihood import AbstractLikelihood
 
 
@@ -87,52 +88,96 @@ def restrict(
     return jnp.where(free[:, None] & free[None, :], matrix, identity)
 
 
-def find(
-    begin: Float[Array, " n"], problem: Problem, *, mirror: bool, num_steps: int
-) -> Float[Array, " n"]:
-    """The end of the search for a minimum; to be called without tangents.
+class SearchState(NamedTuple):
+    """How far a search is."""
+
+    point: Float[Array, " parameters"]
+    """Where it is."""
+    mode: Int[Array, ""]
+    """How to take the next step (`newton_step`), or that it is the last one."""
+    index: Int[Array, ""]
+    """How many steps it has taken."""
+    num_ended: Int[Array, ""]
+    """How many searches, one after the other, have ended."""
+    best: Float[Array, " parameters"]
+    """The best of their ends."""
+
+
+class Search(eqx.Module):
+    """Searches for a minimum, one after the other, of which the best end counts.
+
+    In pieces, so that one loop can take the steps of many. To be used without tangents.
+    """
+
+    problem: Problem
+    """What is fitted."""
+    mirror: bool = eqx.field(static=True)
+    """Whether to search a second time, from the other side of where the first began."""
+    num_steps: int = eqx.field(static=True)
+    """How many steps each search may take."""
+
+    def begin(self) -> SearchState:
+        """The state before the first step."""
+        zero = jnp.asarray(0)
+        point = project(self.problem.held, self.problem)
+        return SearchState(point, zero, zero, zero, point)
+
+    def proceed(self, state: SearchState) -> Bool[Array, ""]:
+        """Whether it is not over."""
+        return (state.mode < _DONE) & (state.index < self.num_steps)
+
+    def advance(self, state: SearchState) -> SearchState:
+        """The state one step further; the point of the last one is the best end."""
+        point, mode = newton_step(state.point, state.mode, self.problem)
+        state = state._replace(point=point, mode=mode, index=state.index + 1)
+        if not self.mirror:
+            return state
+        return cond_few(~self.proceed(state), _turn, lambda _, x: x, self, state)
+
+
+def _turn(search: Search, state: SearchState) -> SearchState:
+    # Keeps the better end, and begins on the other side of where this search began.
+    problem, point = search.problem, state.point
+    first = search.begin()
+    better = ~(problem.likelihood.change(point, state.best) >= 0)
+    best = jnp.where(better & jnp.all(jnp.isfinite(point)), point, state.best)
+    again = state.num_ended == 0
+    zero = jnp.zeros_like(state.index)
+    return SearchState(
+        jnp.where(again, project(2 * first.point - point, problem), best),
+        jnp.where(again, 0, _DONE),
+        jnp.where(again, zero, state.index),
+        state.num_ended + 1,
+        best,
+    )
+
+
+def find(search: Search) -> Float[Array, " parameters"]:
+    """The point where a search ends; to be called without tangents.
 
     Args:
-        begin: Where to begin, within the bounds.
-        problem: What is fitted.
-        mirror: Whether to search a second time, from the other side of `begin`, and
-            take the better end.
-        num_steps: How many steps each search may take.
+        search: The search.
 
     Returns:
-        The point where it ends.
+        The point.
     """
-    if not mirror:
-        return _search(begin, problem, num_steps=num_steps)
 
-    def again(carry: Any, _: None) -> tuple[Any, None]:
-        best, origin = carry
-        found = _search(origin, problem, num_steps=num_steps)
-        better = ~(problem.likelihood.change(found, best) >= 0)
-        best = jnp.where(better & jnp.all(jnp.isfinite(found)), found, best)
-        return (best, project(2 * begin - found, problem)), None
+    # Of bound methods JAX would want a hash, of all that they hold.
+    def proceed(state: SearchState) -> Bool[Array, ""]:
+        return search.proceed(state)
 
-    (best, _), _ = jax.lax.scan(again, (begin, begin), length=2)
-    return best
+    def advance(state: SearchState) -> SearchState:
+        return search.advance(state)
 
-
-def _search(
-    begin: Float[Array, " n"], problem: Problem, *, num_steps: int
-) -> Float[Array, " n"]:
-    def proceed(carry: Any) -> Bool[Array, ""]:
-        _, mode, index = carry
-        return (mode < _DONE) & (index < num_steps)
-
-    def advance(carry: Any) -> Any:
-        point, mode, index = carry
-        return *newton_step(point, mode, problem), index + 1
-
-    carry = (stop_gradient(begin), jnp.asarray(0), jnp.asarray(0))
-    return jax.lax.while_loop(proceed, advance, carry)[0]
+    return jax.lax.while_loop(proceed, advance, search.begin()).point
 
 
 def newton_step(
-    point: Float[Array, " n"], mode: Int[Array, ""], problem: Problem
+    point: Float[Array, " n"],
+    mode: Int[Array, ""],
+    problem: Problem,
+    *,
+    branch: Callable[..., Any] = cond_few,
 ) -> tuple[Float[Array, " n"], Int[Array, ""]]:
     """The next point, and how to go on.
 
@@ -143,6 +188,8 @@ def newton_step(
         point: Where the search is.
         mode: Which of these to take.
         problem: What is fitted.
+        branch: How to shorten a step only where that is needed; `jax.lax.cond` if the
+            step is differentiated.
 
     Returns:
         The next point, and the next mode.
@@ -169,11 +216,12 @@ def newton_step(
     close = (mode == 0) & (decrement < tiny**0.5)
     # Half of what a parabola promises.
     enough = problem.likelihood.change(whole, point) < -decrement / 4
-    chosen, improves = jax.lax.cond(
-        close | enough,
-        lambda: (whole, jnp.asarray(True)),
-        lambda: _shorten(point, step, problem),
-    )
+    # A lane of a batch that is over must not ask for it.
+    short = ~(close | enough) & (mode < _DONE)
+    trial, gain = branch(short, _shorten, _accept, point, step, problem)
+    # A step that bounds stop at once gains rounding errors, again and again.
+    improves = gain > tiny**0.5 * jnp.minimum(decrement, 1.0)
+    chosen = jnp.where(improves, trial, point)
     after = jnp.where(improves, 0, mode + 1)
     # Newton's method about squares it: 1e-11 standard deviations are left in double
     # precision, 1e-5 in single.
@@ -217,10 +265,17 @@ def _to_bound(
     return step
 
 
+def _accept(
+    point: Float[Array, " n"], step: Float[Array, " n"], problem: Problem
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    # The whole step, whatever it gains.
+    return project(point + step, problem), jnp.asarray(jnp.inf, point.dtype)
+
+
 def _shorten(
     point: Float[Array, " n"], step: Float[Array, " n"], problem: Problem
-) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    # The best of some fractions of the step, if it leads downhill.
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    # The best of some fractions of the step, and how far downhill it leads.
     fractions = jnp.asarray(_FRACTIONS, point.dtype)
     if problem.lower is not None or problem.upper is not None:
         # A step that bounds bend may lead uphill; as far as the first it does not. No
@@ -230,8 +285,7 @@ def _shorten(
     trials = jax.vmap(lambda f: project(point + f * step, problem))(fractions)
     changes = jax.vmap(lambda x: problem.likelihood.change(x, point))(trials)
     best = jnp.argmin(jnp.where(jnp.isnan(changes), jnp.inf, changes))
-    improves = changes[best] < 0
-    return jnp.where(improves, trials[best], point), improves
+    return trials[best], -changes[best]
 
 
 def _room(
