@@ -29,6 +29,7 @@ from diffhep.inference import (
     histfactory,
     hypothesis_test,
 )
+from diffhep.inference._toys import search_toys
 
 from ._harness import QUICK, Row, report
 
@@ -48,6 +49,7 @@ _CALLS = {"fit": 200, "everwillow": 100, "jax": 20, "numpy": 1, "test": 50}
 _fit = jax.jit(fit_measurement)
 _test = jax.jit(hypothesis_test)
 _toys = jax.jit(fit_toys, static_argnames="batch_size")
+_search = jax.jit(search_toys, static_argnums=2)
 
 
 def _workspace(region: str, point: str) -> histfactory.Workspace:
@@ -205,6 +207,16 @@ def _time_toys(
         _compile(fits)
         return min(_seconds(fits) for _ in range(3)) / number * 1e3
 
+    def share(size: int) -> Row:
+        # Of the steps of all lanes, those that a fit needed: as they are taken, and if
+        # each batch waited for its slowest fit.
+        ends = _search(measurement, data, size)
+        steps = np.asarray(ends.states.index)
+        waits = sum(max(steps[i : i + size]) for i in range(0, number, size))
+        needed = float(np.sum(steps)) / size
+        quantity = f"{name}: useful steps in batches of {size} (peer: if all waited)"
+        return Row(quantity, needed / int(ends.num_iterations), needed / float(waits))
+
     own = measure(None)
     quantity = f"{name}: a toy, {number} all converged, ms (peer: a fit, pyhf numpy)"
     return [
@@ -213,6 +225,7 @@ def _time_toys(
             Row(f"{name}: a toy in batches of {size}, ms (peer: alone)", found, own)
             for size, found in ((size, measure(size)) for size in (8, 64))
         ),
+        *(share(size) for size in (8, 64)),
     ]
 
 

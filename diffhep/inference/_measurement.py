@@ -7,7 +7,8 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
 from ._likelihood import AbstractLikelihood
-from ._newton import IMPLICIT, FitResult, fit_likelihood
+from ._newton import IMPLICIT, FitResult, fit_likelihood, make_problem
+from ._search import Search
 
 
 class Measurement(eqx.Module):
@@ -63,12 +64,7 @@ def fit_measurement(
     Raises:
         RuntimeError: The fit failed and `throw` is set.
     """
-    start, fixed = measurement.start, measurement.fixed
-    if strength is not None:
-        holds = jnp.asarray(True) if held is None else held
-        own = jnp.arange(start.shape[0]) == measurement.poi
-        start = jnp.where(own & holds, strength, start)
-        fixed = own & holds if fixed is None else fixed | (own & holds)
+    start, fixed = _hold(measurement, strength, held)
     return fit_likelihood(
         measurement.likelihood,
         start,
@@ -80,6 +76,50 @@ def fit_measurement(
         adjoint=adjoint,
         throw=throw,
     )
+
+
+def _hold(
+    measurement: Measurement,
+    strength: Float[Array, ""] | None,
+    held: Bool[Array, ""] | None,
+) -> tuple[Float[Array, " parameters"], Bool[Array, " parameters"] | None]:
+    # Where the fit begins, and what is fixed.
+    start, fixed = measurement.start, measurement.fixed
+    if strength is None:
+        return start, fixed
+    holds = jnp.asarray(True) if held is None else held
+    own = jnp.arange(start.shape[0]) == measurement.poi
+    start = jnp.where(own & holds, strength, start)
+    return start, own & holds if fixed is None else fixed | (own & holds)
+
+
+def search_measurement(
+    measurement: Measurement,
+    *,
+    strength: Float[Array, ""] | None = None,
+    held: Bool[Array, ""] | None = None,
+    num_steps: int = 100,
+) -> Search:
+    """The search of the fit that `fit_measurement` makes, to be taken in pieces.
+
+    Args:
+        measurement: What is fitted.
+        strength: Signal strength to hold; free unless given.
+        held: Whether to hold it indeed.
+        num_steps: How many Newton steps to take at most.
+
+    Returns:
+        The search.
+    """
+    start, fixed = _hold(measurement, strength, held)
+    problem = make_problem(
+        measurement.likelihood,
+        start,
+        lower=measurement.lower,
+        upper=measurement.upper,
+        fixed=fixed,
+    )
+    return Search(problem, measurement.mirror, num_steps)
 
 
 def fit_strengths(

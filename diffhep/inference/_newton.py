@@ -1,29 +1,33 @@
 """Maximum-likelihood fits: projected Newton steps, exact derivatives of the outcome."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from ..numerics import (
     SmallCholesky,
+    cond_few,
     inverse_spd,
     matvec,
     safe_sqrt,
     solve_optimality,
-    solve_spd,
 )
 from ._likelihood import AbstractLikelihood, Derivatives
+from ._search import (
+    Problem,
+    Search,
+    find,
+    free_ones,
+    is_straight,
+    newton_step,
+    project,
+    restrict,
+)
 
 
-# Fractions of a Newton step that are tried where the whole one does not do.
-_FRACTIONS = (1.0, 0.5, 0.25, 0.0625, 0.0078125)
-# Beyond the three kinds of steps.
-_DONE = 3
 IMPLICIT = optx.ImplicitAdjoint(linear_solver=SmallCholesky())
 
 
@@ -41,6 +45,10 @@ class FitStatus(eqx.Enumeration):
     not_finite = (
         "The likelihood is not finite; look for NaN and for negative numbers among "
         "templates and data."
+    )
+    unbounded = (
+        "The likelihood rises steadily along a parameter (are there events at all?); "
+        "give the parameter a bound."
     )
 
 
@@ -74,15 +82,6 @@ def standard_deviations(result: FitResult) -> Float[Array, " parameters"]:
     return safe_sqrt(jnp.diagonal(result.covariance))
 
 
-class _Problem(eqx.Module):
-    # What is fitted, with where the parameters that do not move are held.
-    likelihood: AbstractLikelihood
-    held: Float[Array, " parameters"]
-    lower: Float[Array, " parameters"] | None
-    upper: Float[Array, " parameters"] | None
-    fixed: Bool[Array, " parameters"] | None
-
-
 def fit_likelihood(
     likelihood: AbstractLikelihood,
     start: Float[Array, " parameters"],
@@ -98,7 +97,8 @@ def fit_likelihood(
     r"""The parameters at which the likelihood is greatest, with their covariance.
 
     Newton's method with a line search, projected onto the bounds; where the Hessian
-    does not help, its Fisher approximation takes its place. It ends when the next step
+    does not help, its Fisher approximation takes its place. A parameter along which the
+    likelihood rises without curvature goes to its bound. It ends when the next step
     would be as small as rounding, by the quadratic convergence of a smooth likelihood:
     a derivative of the outcome needs a minimum that exact. That derivative is
 
@@ -127,18 +127,14 @@ def fit_likelihood(
     Raises:
         RuntimeError: The fit failed and `throw` is set.
     """
-    if fixed is not None:
-        # The bounds are for what moves.
-        lower = None if lower is None else jnp.where(fixed, -jnp.inf, lower)
-        upper = None if upper is None else jnp.where(fixed, jnp.inf, upper)
-    problem = _Problem(likelihood, start, lower, upper, fixed)
-    begin = _project(start, problem)
+    problem = make_problem(likelihood, start, lower=lower, upper=upper, fixed=fixed)
+    begin = project(start, problem)
     update, length = _advance, num_steps
     if isinstance(adjoint, optx.ImplicitAdjoint):
         # Only the minimum counts, not the way to it.
         if num_steps:
             searched = stop_gradient(problem)
-            begin = _find(begin, searched, mirror=mirror, num_steps=num_steps)
+            begin = find(Search(searched, mirror=mirror, num_steps=num_steps))
         update, length = _stay, 0
     root = solve_optimality(
         update,
@@ -156,144 +152,67 @@ def fit_likelihood(
     return eqx.tree_at(lambda r: r.parameters, result, parameters)
 
 
-def _project(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
-    if problem.lower is not None:
-        point = jnp.maximum(point, problem.lower)
-    if problem.upper is not None:
-        point = jnp.minimum(point, problem.upper)
-    return point
+def make_problem(
+    likelihood: AbstractLikelihood,
+    start: Float[Array, " parameters"],
+    *,
+    lower: Float[Array, " parameters"] | None,
+    upper: Float[Array, " parameters"] | None,
+    fixed: Bool[Array, " parameters"] | None,
+) -> Problem:
+    """What a search for the minimum has to know.
+
+    Args:
+        likelihood: What is fitted.
+        start: Where to begin; of fixed parameters, their values.
+        lower: Lower bounds.
+        upper: Upper bounds.
+        fixed: Which parameters keep their value.
+
+    Returns:
+        The problem.
+    """
+    if fixed is not None:
+        # The bounds are for what moves.
+        lower = None if lower is None else jnp.where(fixed, -jnp.inf, lower)
+        upper = None if upper is None else jnp.where(fixed, jnp.inf, upper)
+    return Problem(likelihood, start, lower, upper, fixed)
 
 
-def _free(
-    point: Float[Array, " n"], slope: Float[Array, " n"], problem: _Problem
-) -> Bool[Array, " n"]:
-    # All but the fixed ones, and those that a bound keeps from going downhill.
-    free = jnp.ones(point.shape, bool) if problem.fixed is None else ~problem.fixed
-    if problem.lower is not None:
-        free = free & ((point > problem.lower) | (slope < 0))
-    if problem.upper is not None:
-        free = free & ((point < problem.upper) | (slope > 0))
-    return free
+def describe_end(end: Float[Array, " parameters"], problem: Problem) -> FitResult:
+    """The result of a fit whose search has ended, with its implicit derivatives.
 
+    Args:
+        end: Where it ended. No gradient flows to it.
+        problem: What is fitted.
 
-def _restrict(
-    matrix: Float[Array, "n n"], free: Bool[Array, " n"]
-) -> Float[Array, "n n"]:
-    # To the free parameters; the identity for all others.
-    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    return jnp.where(free[:, None] & free[None, :], matrix, identity)
-
-
-def _find(
-    begin: Float[Array, " n"], problem: _Problem, *, mirror: bool, num_steps: int
-) -> Float[Array, " n"]:
-    if not mirror:
-        return _search(begin, problem, num_steps=num_steps)
-
-    def again(carry: Any, _: None) -> tuple[Any, None]:
-        best, origin = carry
-        found = _search(origin, problem, num_steps=num_steps)
-        better = ~(problem.likelihood.change(found, best) >= 0)
-        best = jnp.where(better & jnp.all(jnp.isfinite(found)), found, best)
-        return (best, _project(2 * begin - found, problem)), None
-
-    (best, _), _ = jax.lax.scan(again, (begin, begin), length=2)
-    return best
-
-
-def _search(
-    begin: Float[Array, " n"], problem: _Problem, *, num_steps: int
-) -> Float[Array, " n"]:
-    def proceed(carry: Any) -> Bool[Array, ""]:
-        _, mode, index = carry
-        return (mode < _DONE) & (index < num_steps)
-
-    def advance(carry: Any) -> Any:
-        point, mode, index = carry
-        return *_newton_step(point, mode, problem), index + 1
-
-    carry = (stop_gradient(begin), jnp.asarray(0), jnp.asarray(0))
-    return jax.lax.while_loop(proceed, advance, carry)[0]
-
-
-def _newton_step(
-    point: Float[Array, " n"], mode: Int[Array, ""], problem: _Problem
-) -> tuple[Float[Array, " n"], Int[Array, ""]]:
-    # The next point, and how to go on: with the Hessian; where that does not help, with
-    # its stand-in; at last with the diagonal of this, downhill along the bounds too.
-    slope, hessian, fisher = problem.likelihood.derivatives(point)
-    free = _free(point, slope, problem)
-    slope = jnp.where(free, slope, 0.0)
-    tiny = jnp.finfo(point.dtype).eps
-    diagonal = jnp.diagonal(fisher)
-    curvature = jnp.where(mode == 1, fisher, jnp.diag(diagonal))
-    curvature = jnp.where(mode == 0, hessian, curvature)
-    # A parameter without influence must not move, and must not spoil the others.
-    identity = jnp.eye(point.shape[0], dtype=point.dtype)
-    ridge = tiny * jnp.sum(diagonal) * identity
-    step = -solve_spd(_restrict(curvature + ridge, free), slope)
-    whole = _project(point + step, problem)
-    # So close to the minimum the change is rounding error, and Newton's step is right.
-    # (No comparison holds where the matrix is not positive definite.)
-    decrement = -(slope @ step)
-    close = (mode == 0) & (decrement < tiny**0.5)
-    # Half of what a parabola promises.
-    enough = problem.likelihood.change(whole, point) < -decrement / 4
-    chosen, improves = jax.lax.cond(
-        close | enough,
-        lambda: (whole, jnp.asarray(True)),
-        lambda: _shorten(point, step, problem),
+    Returns:
+        The result.
+    """
+    root = solve_optimality(
+        _stay,
+        _optimality,
+        end,
+        problem,
+        num_steps=0,
+        adjoint=IMPLICIT,
+        jacobian=_jacobian,
     )
-    after = jnp.where(improves, 0, mode + 1)
-    # Newton's method about squares it: 1e-11 standard deviations are left in double
-    # precision, 1e-5 in single.
-    after = jnp.where(close & (decrement < tiny**0.7), _DONE, after)
-    return chosen, after
+    return _describe(root, problem)
 
 
-def _shorten(
-    point: Float[Array, " n"], step: Float[Array, " n"], problem: _Problem
-) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    # The best of some fractions of the step, if it leads downhill.
-    fractions = jnp.asarray(_FRACTIONS, point.dtype)
-    if problem.lower is not None or problem.upper is not None:
-        # A step that bounds bend may lead uphill; as far as the first it does not. No
-        # gradient to the fraction: the last steps, which count, are whole ones.
-        room = _room(*stop_gradient((point, step, problem)))
-        fractions = jnp.concatenate([fractions, jnp.stack([room, room / 4])])
-    trials = jax.vmap(lambda f: _project(point + f * step, problem))(fractions)
-    changes = jax.vmap(lambda x: problem.likelihood.change(x, point))(trials)
-    best = jnp.argmin(jnp.where(jnp.isnan(changes), jnp.inf, changes))
-    improves = changes[best] < 0
-    return jnp.where(improves, trials[best], point), improves
-
-
-def _room(
-    point: Float[Array, " n"], step: Float[Array, " n"], problem: _Problem
-) -> Float[Array, ""]:
-    # The fraction of the step up to the first bound.
-    some = step != 0
-    safe = jnp.where(some, step, 1.0)
-    room = jnp.ones_like(point)
-    for bound, outwards in ((problem.lower, step < 0), (problem.upper, step > 0)):
-        if bound is not None:
-            gap = jnp.where(outwards, bound - point, safe)
-            room = jnp.minimum(room, gap / safe)
-    return jnp.min(room)
-
-
-def _advance(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
-    first, mode = _newton_step(point, jnp.asarray(0), problem)
-    second, _ = _newton_step(point, jnp.asarray(1), problem)
+def _advance(point: Float[Array, " n"], problem: Problem) -> Float[Array, " n"]:
+    first, mode = newton_step(point, jnp.asarray(0), problem, branch=jax.lax.cond)
+    second, _ = newton_step(point, jnp.asarray(1), problem, branch=jax.lax.cond)
     return jnp.where(mode == 1, second, first)
 
 
-def _stay(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
+def _stay(point: Float[Array, " n"], problem: Problem) -> Float[Array, " n"]:
     del problem
     return point
 
 
-def _anchor(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
+def _anchor(point: Float[Array, " n"], problem: Problem) -> Float[Array, " n"]:
     # What parameters that do not move are: the values of the fixed ones, the bounds.
     anchor = stop_gradient(point)
     if problem.lower is not None:
@@ -305,10 +224,10 @@ def _anchor(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
     return anchor
 
 
-def _optimality(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " n"]:
+def _optimality(point: Float[Array, " n"], problem: Problem) -> Float[Array, " n"]:
     still = stop_gradient(point)
     slope = problem.likelihood.derivatives(still).slope
-    free = _free(still, stop_gradient(slope), problem)
+    free = free_ones(still, stop_gradient(slope), problem)
     anchor = _anchor(point, problem)
     # The free parameters depend on where the others are held, and not on `point` there:
     # the Jacobian is symmetric.
@@ -316,17 +235,17 @@ def _optimality(point: Float[Array, " n"], problem: _Problem) -> Float[Array, " 
     return jnp.where(free, slope, point - anchor)
 
 
-def _jacobian(point: Float[Array, " n"], problem: _Problem) -> Float[Array, "n n"]:
+def _jacobian(point: Float[Array, " n"], problem: Problem) -> Float[Array, "n n"]:
     slope, hessian, _ = problem.likelihood.derivatives(point)
-    return _restrict(hessian, _free(point, slope, problem))
+    return restrict(hessian, free_ones(point, slope, problem))
 
 
-def _describe(root: Float[Array, " n"], problem: _Problem) -> FitResult:
+def _describe(root: Float[Array, " n"], problem: Problem) -> FitResult:
     derivatives = problem.likelihood.derivatives(root)
-    free = _free(root, derivatives.slope, problem)
+    free = free_ones(root, derivatives.slope, problem)
     slope = jnp.where(free, derivatives.slope, 0.0)
     both = free[:, None] & free[None, :]
-    covariance = inverse_spd(_restrict(derivatives.hessian, free))
+    covariance = inverse_spd(restrict(derivatives.hessian, free))
     covariance = jnp.where(both, covariance, 0.0)
     distance = slope @ matvec(covariance, slope) / 2
     status = _judge(root, derivatives, free, covariance)
@@ -345,13 +264,16 @@ def _judge(
     # Not a number where the Hessian is not positive definite: no minimum there.
     distance = slope @ matvec(covariance, slope) / 2
     near = distance < jnp.finfo(root.dtype).eps ** 0.5
-    determined = jax.lax.cond(
-        _is_determined(hessian, covariance),
-        lambda: jnp.asarray(True),
-        lambda: _is_determined(fisher, inverse_spd(_restrict(fisher, free))),
+    determined = cond_few(
+        ~_is_determined(hessian, covariance),
+        lambda matrix: _is_determined(matrix, inverse_spd(matrix)),
+        lambda _: jnp.asarray(True),
+        stop_gradient(restrict(fisher, free)),
     )
     status = FitStatus.where(near, FitStatus.converged, FitStatus.not_converged)
     status = FitStatus.where(determined, status, FitStatus.degenerate)
+    endless = jnp.any(is_straight(slope, hessian, fisher))
+    status = FitStatus.where(endless, FitStatus.unbounded, status)
     return FitStatus.where(finite, status, FitStatus.not_finite)
 
 
@@ -365,6 +287,11 @@ def _is_determined(
 
 
 def _raise_if_failed(root: Float[Array, " n"], status: FitStatus) -> Float[Array, " n"]:
-    for item in (FitStatus.not_converged, FitStatus.degenerate, FitStatus.not_finite):
+    for item in (
+        FitStatus.not_converged,
+        FitStatus.degenerate,
+        FitStatus.not_finite,
+        FitStatus.unbounded,
+    ):
         root = eqx.error_if(root, status == item, FitStatus[item])
     return root

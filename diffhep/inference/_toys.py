@@ -7,9 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ._measurement import Measurement, fit_measurement
+from ..numerics import LoopEnds
+from ._lanes import fit_in_lanes, search_in_lanes
+from ._likelihood import AbstractLikelihood
+from ._measurement import Measurement, fit_measurement, search_measurement
 from ._newton import FitResult
+from ._search import Search
 from ._test_statistics import AbstractTestStatistic, profile_statistic
+from ._toy_lanes import statistics_in_lanes
+
+
+_Question = tuple[Int[Array, ""], PRNGKeyArray]
+# How many toys a lane fits before it waits for the others.
+_ROUND = 16
 
 
 def fit_toys(
@@ -23,9 +33,9 @@ def fit_toys(
     """The best fits of many data sets of one measurement.
 
     One after the other, so that none waits for the slowest, as it would under `vmap`;
-    or a few at a time, which wait for the slowest of these only. That is for
-    accelerators. On a CPU it is a loss, of the steps that are waited for and more
-    (`make bench-histfactory`).
+    or some at a time, and the next one begins as soon as one of these has ended. That
+    is for accelerators: on a CPU a step of many together takes longer than the same
+    steps one by one (`make bench-histfactory`).
 
     Args:
         measurement: The measurement. Its own data do not matter.
@@ -49,10 +59,40 @@ def fit_toys(
         )
 
     def fit(one: Any) -> FitResult:
-        changed = eqx.tree_at(lambda m: m.likelihood.data, measurement, one)
+        changed = _observe(measurement, one)
         return fit_measurement(changed, strength=strength, num_steps=num_steps)
 
-    return jax.lax.map(fit, data, batch_size=batch_size)
+    def pose(shared: Any, one: Any) -> Search:
+        own, held = shared
+        changed = _observe(own, one)
+        return search_measurement(changed, strength=held, num_steps=num_steps)
+
+    if batch_size is None:
+        return jax.lax.map(fit, data)
+    return fit_in_lanes(pose, (measurement, strength), data, lanes=batch_size)
+
+
+def _observe(measurement: Measurement, data: Any) -> Measurement:
+    return eqx.tree_at(lambda m: m.likelihood.data, measurement, data)
+
+
+def search_toys(measurement: Measurement, data: PyTree, lanes: int) -> LoopEnds:
+    """The searches of `fit_toys` alone, which tell how many steps they take.
+
+    Args:
+        measurement: The measurement. Its own data do not matter.
+        data: What stands in place of `measurement.likelihood.data`, along a leading
+            axis.
+        lanes: How many to fit at a time.
+
+    Returns:
+        The last states.
+    """
+
+    def pose(own: Any, one: Any) -> Search:
+        return search_measurement(_observe(own, one))
+
+    return search_in_lanes(pose, measurement, data, lanes=lanes)
 
 
 def toy_statistics(
@@ -77,24 +117,45 @@ def toy_statistics(
         statistic: Which statistic.
         num_toys: How many experiments for each hypothesis.
         num_steps: How many Newton steps each fit may take.
-        batch_size: How many experiments at a time; one unless given.
+        batch_size: How many fits at a time; one unless given. The data of
+            16 times as many toys are in memory.
         key: Random key.
 
     Returns:
         The values; NaN where a fit fails.
     """
     hypotheses = truths.shape[0]
+    number = hypotheses * num_toys
 
-    def toy(question: tuple[Int[Array, ""], PRNGKeyArray]) -> Float[Array, ""]:
+    def draw(question: _Question) -> AbstractLikelihood:
         index, key = question
-        drawn = measurement.likelihood.sample(truths[index // num_toys], key=key)
-        changed = eqx.tree_at(lambda m: m.likelihood, measurement, drawn)
+        return measurement.likelihood.sample(truths[index // num_toys], key=key)
+
+    def toy(question: _Question) -> Float[Array, ""]:
+        changed = eqx.tree_at(lambda m: m.likelihood, measurement, draw(question))
         return profile_statistic(
             changed, strength, statistic=statistic, num_steps=num_steps
         )
 
     # All in one loop: the fit is compiled once.
-    keys = jax.random.split(key, hypotheses * num_toys)
-    questions = (jnp.arange(hypotheses * num_toys), keys)
-    values = jax.lax.map(toy, questions, batch_size=batch_size)
+    questions = (jnp.arange(number), jax.random.split(key, number))
+    if batch_size is None:
+        return jax.lax.map(toy, questions).reshape(hypotheses, num_toys)
+    # In few rounds of one size: what each has to wait for at its end is little.
+    rounds = max(-(-number // (_ROUND * batch_size)), 1)
+    size = -(-number // rounds)
+    padded = jnp.minimum(jnp.arange(rounds * size), number - 1).reshape(rounds, size)
+
+    def some(index: Int[Array, " toys"]) -> Float[Array, " toys"]:
+        return statistics_in_lanes(
+            measurement,
+            strength,
+            draw,
+            jax.tree.map(lambda x: x[index], questions),
+            statistic=statistic,
+            num_steps=num_steps,
+            lanes=batch_size,
+        )
+
+    values = jax.lax.map(some, padded).reshape(-1)[:number]
     return values.reshape(hypotheses, num_toys)

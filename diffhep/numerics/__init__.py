@@ -10,6 +10,7 @@ from ._angle import wrap_angle as wrap_angle
 from ._block_roots import solve_blocks as solve_blocks
 from ._blocks import BlockSolver3 as BlockSolver3, inverse_3x3 as inverse_3x3
 from ._bracket import find_root as find_root
+from ._cond_few import cond_few as cond_few
 from ._general import SmallGeneral as SmallGeneral, inverse_general as inverse_general
 from ._linear import (
     SmallCholesky as SmallCholesky,
@@ -21,6 +22,7 @@ from ._linear import (
     matvec as matvec,
     solve_spd as solve_spd,
 )
+from ._map_loop import LoopEnds as LoopEnds, map_loop as map_loop
 from ._masked import masked_sum as masked_sum, sanitise as sanitise
 from ._optimality import solve_optimality as solve_optimality
 from ._recompute import recompute as recompute, store as store

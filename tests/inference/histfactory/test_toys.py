@@ -119,6 +119,46 @@ def test_toys_in_batches_are_the_same(two_channels):
         np.testing.assert_array_equal(found.free, alone.free)
 
 
+def test_derivatives_in_batches_are_the_same(two_channels):
+    _, model, measurement = two_channels
+    toys = _draw(model, 10)
+
+    def total(measurement, toys, strength, size):
+        found = fit_toys(measurement, toys, strength=strength, batch_size=size)
+        widths = jnp.sum(jnp.sqrt(found.covariance[:, 1, 1]))
+        return jnp.sum(found.parameters * jnp.arange(1.0, 11.0)[:, None]) + widths
+
+    for strength in (None, jnp.asarray(0.5)):
+        alone, together = (
+            eqx.filter_jit(eqx.filter_grad(lambda args, size=size: total(*args, size)))(
+                (measurement, toys, strength)
+            )
+            for size in (None, 4)
+        )
+        pairs = list(zip(*map(jax.tree.leaves, (alone, together)), strict=True))
+        # Templates and bounds, counts and auxiliary data, the strength.
+        assert len(pairs) > 10
+        assert any(np.any(np.asarray(x) != 0) for x, _ in pairs)
+        for one, other in pairs:
+            np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9)
+
+
+def test_a_broken_toy_spoils_no_other_of_its_batch(two_channels):
+    _, model, measurement = two_channels
+    toys = _draw(model, 20)
+    clean = _fit_toys(measurement, toys, batch_size=4)
+    broken = np.zeros(20, bool)
+    broken[[0, 3, 7, 18, 19]] = True
+    poison = toys.auxiliary.at[broken].set(jnp.nan)
+    poisoned = eqx.tree_at(lambda x: x.auxiliary, toys, poison)
+    found = _fit_toys(measurement, poisoned, batch_size=4)
+    failed = jax.vmap(lambda s: s == FitStatus.not_finite)(found.status)
+    np.testing.assert_array_equal(failed, broken)
+    for name in ("parameters", "covariance"):
+        good, wanted = (np.asarray(getattr(x, name))[~broken] for x in (found, clean))
+        np.testing.assert_allclose(good, wanted, rtol=1e-10, atol=1e-10)
+
+
 def test_likelihood_draws_the_same_toys(two_channels):
     _, model, measurement = two_channels
     key = jax.random.key(3)
