@@ -33,6 +33,7 @@ from ._calibrated import (
     mean_ratio as mean_ratio,
 )
 from ._codes import (
+    AbstractCode as AbstractCode,
     AbstractNormCode as AbstractNormCode,
     AbstractShapeCode as AbstractShapeCode,
     Code0 as Code0,
@@ -40,6 +41,7 @@ from ._codes import (
     Code2 as Code2,
     Code4 as Code4,
     Code4p as Code4p,
+    Parabola as Parabola,
 )
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._decorrelation import distance_correlation as distance_correlation

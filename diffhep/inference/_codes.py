@@ -1,7 +1,8 @@
 """How a template or a yield goes from one variation through nominal to the other.
 
 ROOT's and pyhf's names: codes 0, 2 and 4p for shapes, which are added; 1 and 4 for
-normalisations, which are multiplied (HistFactory, CERN-OPEN-2012-016).
+normalisations, which are multiplied (HistFactory, CERN-OPEN-2012-016). `Parabola` is
+not theirs.
 """
 
 import abc
@@ -23,18 +24,48 @@ class Smooth(NamedTuple):
     """Its second derivative."""
 
 
-class AbstractShapeCode(eqx.Module):
+class AbstractCode(eqx.Module):
+    """How what is positive depends on nuisance parameters, given its variations."""
+
+    @property
+    @abc.abstractmethod
+    def kink(self) -> bool:
+        """Whether there is a kink at zero."""
+
+    @property
+    @abc.abstractmethod
+    def additive(self) -> bool:
+        """Whether changes are added: then means over a sample are kept.
+
+        What is one on average at each variation is so at any nuisance parameter.
+        """
+
+    @abc.abstractmethod
+    def combined(
+        self,
+        up: Float[Array, "nuisances *shape"],
+        down: Float[Array, "nuisances *shape"],
+        shift: Float[Array, " nuisances"],
+    ) -> Float[Array, "*shape"]:
+        """The factor of all nuisance parameters together.
+
+        Args:
+            up: The factor at plus one standard deviation of each, not negative.
+            down: The factor at minus one, not negative.
+            shift: Nuisance parameters, in standard deviations.
+
+        Returns:
+            The factor on what there is at zero.
+        """
+
+
+class AbstractShapeCode(AbstractCode):
     r"""How the bins of a template depend on a nuisance parameter (histosys).
 
     For each code the change of a template is $\alpha (u - d) / 2 + g(\alpha)
     ((u + d) / 2 - n)$, with the template up, down and nominal, and an even function $g$
     that is 1 at $\pm 1$. So all changes together are two matrix products.
     """
-
-    @property
-    @abc.abstractmethod
-    def kink(self) -> bool:
-        """Whether the template has a kink at zero."""
 
     @abc.abstractmethod
     def even_part(self, shift: Float[Array, "*shape"]) -> Smooth:
@@ -46,6 +77,23 @@ class AbstractShapeCode(eqx.Module):
         Returns:
             The function, with its derivatives.
         """
+
+    @property
+    def additive(self) -> bool:
+        """They are."""
+        return True
+
+    def combined(
+        self,
+        up: Float[Array, "nuisances *shape"],
+        down: Float[Array, "nuisances *shape"],
+        shift: Float[Array, " nuisances"],
+    ) -> Float[Array, "*shape"]:
+        """One and all changes; negative where these are large."""
+        shift = _raised(shift, up)
+        even = self.even_part(shift).value
+        change = shift * (up - down) / 2 + even * ((up + down) / 2 - 1)
+        return 1 + jnp.sum(change, axis=0)
 
 
 class Code0(AbstractShapeCode):
@@ -108,13 +156,25 @@ class Code4p(AbstractShapeCode):
         )
 
 
-class AbstractNormCode(eqx.Module):
-    """How a normalisation depends on a nuisance parameter (normsys)."""
+class Parabola(AbstractShapeCode):
+    r"""Quadratic everywhere: a density to second order of the nuisance parameter.
+
+    That is exact for $|A + \alpha A'|^2$, so for a zero of an amplitude that moves
+    little, where other codes make densities negative beyond one standard deviation.
+    """
 
     @property
-    @abc.abstractmethod
     def kink(self) -> bool:
-        """Whether the factor has a kink at zero."""
+        """There is none."""
+        return False
+
+    def even_part(self, shift: Float[Array, "*shape"]) -> Smooth:
+        """The square."""
+        return Smooth(shift**2, 2 * shift, jnp.full_like(shift, 2.0))
+
+
+class AbstractNormCode(AbstractCode):
+    """How a normalisation depends on a nuisance parameter (normsys)."""
 
     @abc.abstractmethod
     def coefficients(
@@ -146,6 +206,21 @@ class AbstractNormCode(eqx.Module):
             The factor, with its derivatives.
         """
 
+    @property
+    def additive(self) -> bool:
+        """They are not."""
+        return False
+
+    def combined(
+        self,
+        up: Float[Array, "nuisances *shape"],
+        down: Float[Array, "nuisances *shape"],
+        shift: Float[Array, " nuisances"],
+    ) -> Float[Array, "*shape"]:
+        """The product."""
+        numbers = self.coefficients(up, down)
+        return jnp.prod(self.factor(numbers, _raised(shift, up)).value, axis=0)
+
 
 class Code1(AbstractNormCode):
     """Exponential on each side, with a kink at zero."""
@@ -172,7 +247,11 @@ class Code1(AbstractNormCode):
 
 
 class Code4(AbstractNormCode):
-    """Of sixth order inside one standard deviation, a power outside; twice smooth."""
+    """Of sixth order inside one standard deviation, a power outside; twice smooth.
+
+    Positive, except that the polynomial may not be where a variation is a factor of 27
+    or more. `Code1` always is.
+    """
 
     @property
     def kink(self) -> bool:
@@ -227,6 +306,13 @@ class Code4(AbstractNormCode):
         pairs = zip(polynomial, outside, strict=True)
         value, first, second = (jnp.where(inside, p, o) for p, o in pairs)
         return Smooth(value, first, second)
+
+
+def _raised(
+    shift: Float[Array, " nuisances"], like: Float[Array, "nuisances *shape"]
+) -> Float[Array, "nuisances *ones"]:
+    # With as many axes.
+    return jnp.expand_dims(shift, tuple(range(1, like.ndim)))
 
 
 def _power(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._codes import AbstractNormCode, AbstractShapeCode, Code4, Code4p
+from ._codes import AbstractCode, AbstractNormCode, Code4, Code4p
 from ._likelihood import AbstractLikelihood, Derivatives
 from ._mixture import AbstractMixture
 
@@ -23,9 +23,11 @@ class UnbinnedLikelihood(AbstractLikelihood):
     standard deviation (ATLAS, arXiv 2412.01600, section 4). Between and beyond these,
     rates are those of a normsys of HistFactory, and densities, event by event, those of
     a histosys: changes that are added leave a density normalised, whatever the
-    parameter, where factors would not. So this is HistFactory's likelihood in the limit
-    of narrow bins. The parameters are the strength mu, then the nuisance parameters in
-    standard deviations. Constants that depend on the reference only are left out.
+    parameter. So this is HistFactory's likelihood in the limit of narrow bins. With
+    another `shape_code` a product of factors stands in place of the bracket, divided by
+    its mean over the process. The parameters are the strength mu, then the nuisance
+    parameters in standard deviations. Constants that depend on the reference only are
+    left out.
     """
 
     mixture: AbstractMixture
@@ -49,15 +51,22 @@ class UnbinnedLikelihood(AbstractLikelihood):
     """Outcome a of the auxiliary measurement of each nuisance parameter, in standard
     deviations: zeros for data."""
     reference: Float[Array, " entries"] | None = None
-    """Share of each event in a sample of the reference, adding up to one. Only
-    expectations need it: data have none."""
+    """Share of each event in a sample of the reference, adding up to one. Expectations
+    need it, and factors. Data have none: hold both (`sample`)."""
     norm_code: AbstractNormCode = Code4()
     """How rates interpolate."""
-    shape_code: AbstractShapeCode = Code4p()
-    """How densities interpolate."""
+    shape_code: AbstractCode = Code4p()
+    """How densities interpolate. Changes that are added (`Code4p`, `Code2`, `Parabola`)
+    may make a density negative: inside one standard deviation where a variation is a
+    factor of 6 or more (`Code4p`: 12), beyond it sooner, and soonest near a zero of an
+    amplitude, though not with `Parabola`. Factors are positive (`Code4`: below 27), and
+    exact for a Gaussian that moves (`Code4`: beyond one), but worse near such a zero
+    (the benchmark `interference`). They are divided by their mean over the `reference`
+    at each parameter. Without, they would be normalised at zero and one only, and the
+    fitted parameter at one off by up to half a standard deviation, if not anywhere."""
 
     def __check_init__(self):
-        """Raise where shapes do not match."""
+        """Raise where shapes do not match, or nothing normalises factors."""
         processes, entries = self.log_ratios.shape
         wanted = (self.mixture.rates.shape[0], self.weight.shape[0])
         if (processes, entries) != wanted:
@@ -65,6 +74,12 @@ class UnbinnedLikelihood(AbstractLikelihood):
                 f"`log_ratios` has the shape {self.log_ratios.shape}, but there are "
                 f"{wanted[0]} rates and {wanted[1]} weights; give one row for each "
                 "process and one column for each event."
+            )
+        if self.reference is None and not self.shape_code.additive:
+            raise ValueError(
+                f"Factors ({type(self.shape_code).__name__}) are normalised over a "
+                "sample of the reference, but there is none; give `reference`, with "
+                "simulated events of zero weight beside data, or a code that adds."
             )
 
     @classmethod
@@ -105,10 +120,8 @@ class UnbinnedLikelihood(AbstractLikelihood):
             The numbers.
         """
         up, down = jnp.exp(self.log_rate_up), jnp.exp(self.log_rate_down)
-        numbers = self.norm_code.coefficients(up, down)
-        factors = self.norm_code.factor(numbers, parameters[1:, None]).value
         rates = self.mixture.coefficients(parameters[0]) * self.mixture.rates
-        return rates * jnp.prod(factors, axis=0)
+        return rates * self.norm_code.combined(up, down, parameters[1:])
 
     def intensity(
         self, parameters: Float[Array, " parameters"]
@@ -120,15 +133,17 @@ class UnbinnedLikelihood(AbstractLikelihood):
 
         Returns:
             The intensity at each event. Exact ratios make it positive; learnt ones may
-            not, where processes cancel, nor may changes of many standard deviations,
-            or beyond one where a density almost vanishes: the likelihood is not a
-            number then.
+            not, where processes cancel, nor may changes that are added, of many
+            standard deviations, or beyond one where a density almost vanishes, nor
+            factors where processes cancel: the likelihood is not a number then.
         """
         up, down = jnp.exp(self.log_density_up), jnp.exp(self.log_density_down)
-        shift = parameters[1:, None, None]
-        even = self.shape_code.even_part(shift).value
-        change = shift * (up - down) / 2 + even * ((up + down) / 2 - 1)
-        ratios = jnp.exp(self.log_ratios) * (1 + jnp.sum(change, axis=0))
+        factor = self.shape_code.combined(up, down, parameters[1:])
+        ratios = jnp.exp(self.log_ratios) * factor
+        share = self._divided_by
+        if share is not None:
+            inside = jnp.where(share[None] > 0, ratios, 0.0)
+            ratios /= jnp.sum(share[None] * inside, axis=1, keepdims=True)
         return jnp.sum(self.rates(parameters)[:, None] * ratios, axis=0)
 
     def value(self, parameters: Float[Array, " parameters"]) -> Float[Array, ""]:
@@ -224,12 +239,20 @@ class UnbinnedLikelihood(AbstractLikelihood):
         where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
         return eqx.tree_at(where, self, (ratios, up, down)), self.reference
 
+    @property
+    def _divided_by(self) -> Float[Array, " entries"] | None:
+        # Shares of the sample over which densities are normalised at each parameter.
+        return None if self.shape_code.additive else self.reference
+
     def _log_intensity(
         self, parameters: Float[Array, " parameters"]
     ) -> Float[Array, " entries"]:
-        # Events that were not observed may hold anything.
-        seen = self.weight != 0
+        # Events that were not observed may hold anything, but not those of the sample
+        # that densities are normalised with.
+        seen = held = self.weight != 0
+        if self._divided_by is not None:
+            held = seen | (self._divided_by > 0)
         where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
-        safe = [jnp.where(jnp.broadcast_to(seen, x.shape), x, 0.0) for x in where(self)]
+        safe = [jnp.where(jnp.broadcast_to(held, x.shape), x, 0.0) for x in where(self)]
         intensity = eqx.tree_at(where, self, safe).intensity(parameters)
         return jnp.log(jnp.where(seen, intensity, 1.0))
