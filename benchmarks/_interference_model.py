@@ -53,7 +53,7 @@ def terms(x: np.ndarray) -> np.ndarray:
     """|A_S|^2, 2 Re(A_S A_B*) and |A_B|^2 at events, in events per GeV."""
     signal, background = _amplitudes(x)
     products = (np.abs(signal) ** 2, 2 * signal.real * background, background**2)
-    return np.stack([n * p for n, p in zip(_SCALES, products, strict=True)])
+    return np.stack([n * p for n, p in zip(SCALES, products, strict=True)])
 
 
 def intensity(x: np.ndarray, strength: float, shift: float = 0.0) -> np.ndarray:
@@ -65,7 +65,7 @@ def intensity(x: np.ndarray, strength: float, shift: float = 0.0) -> np.ndarray:
 
 def mass_terms(mass: np.ndarray) -> np.ndarray:
     """|A_S|^2 and |A_B|^2 over the angle, in events per GeV; no interference."""
-    grid, weight = _nodes()
+    grid, weight = nodes()
     inner, share = grid[:, 0, 0], weight.sum(axis=1) / 2
     numbers = (SIGNAL, BACKGROUND)
     pairs = zip(numbers, _mass_shapes(mass), _mass_shapes(inner), strict=True)
@@ -104,17 +104,25 @@ def sample_mass(
     return np.concatenate(found)
 
 
-def _nodes() -> tuple[np.ndarray, np.ndarray]:
-    # Of an integral over the window. Beyond 100 nodes in m it changes by rounding.
-    (m, wm), (c, wc) = (np.polynomial.legendre.leggauss(n) for n in (200, 64))
+def nodes(masses: int = 200, cosines: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights of an integral over the window, by Gauss and Legendre.
+
+    Args:
+        masses: How many in m; beyond 100 an integral changes by rounding.
+        cosines: How many in the cosine.
+
+    Returns:
+        Events (masses, cosines, 2) and weights (masses, cosines).
+    """
+    (m, wm), (c, wc) = map(np.polynomial.legendre.leggauss, (masses, cosines))
     half = (WINDOW[1] - WINDOW[0]) / 2
     grid = np.meshgrid(WINDOW[0] + half * (m + 1), c, indexing="ij")
     return np.stack(grid, axis=-1), half * wm[:, None] * wc
 
 
 def integral(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Over the window, by Gauss and Legendre."""
-    x, weight = _nodes()
+    """Over the window."""
+    x, weight = nodes()
     return np.tensordot(function(x), weight, axes=2)
 
 
@@ -181,4 +189,4 @@ def _scales() -> tuple[float, float, float]:
     return float(signal), float(np.sqrt(signal * background)), float(background)
 
 
-_SCALES = _scales()
+SCALES = _scales()

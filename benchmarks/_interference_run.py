@@ -141,27 +141,6 @@ def draw(
     return np.split(pool, np.cumsum(numbers)[:-1])
 
 
-def far(number: int) -> None:
-    """Print coverage of the exact likelihood at other true nuisance parameters.
-
-    Between 0 and 1 densities are interpolated, and beyond 1 extrapolated.
-    """
-    for alpha in (0.5, 1.5, 2.0):
-        rng = np.random.default_rng(77)
-        events = draw(1.0, alpha, number, rng)
-        auxiliary = jnp.asarray(alpha + rng.normal(size=number))
-        x, used = padded(events, SLOTS + 48)
-        inputs = (exact_table(x), jnp.asarray(used), auxiliary)
-        fits = Fits(*map(np.asarray, fit_events(mixture(), *inputs, log_rates())))
-        covered = np.mean((fits.low <= 1) & (fits.high >= 1))
-        error = np.sqrt(covered * (1 - covered) / number)
-        print(
-            f"alpha {alpha}: coverage {covered:.3f} +- {error:.3f}, bias "
-            f"{fits.best.mean() - 1:+.3f} +- {fits.best.std() / number**0.5:.3f}, "
-            f"failed {np.sum(~fits.good)}"
-        )
-
-
 def _fit_all(
     prepared: Prepared, events: list[np.ndarray], auxiliary: Any, *, free: bool
 ) -> dict[str, Fits]:

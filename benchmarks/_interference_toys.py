@@ -34,6 +34,8 @@ class Fits(NamedTuple):
     """Upper end."""
     good: Any
     """Whether the fit converged and the deviance at both ends is one."""
+    parameters: Any
+    """All fitted parameters."""
 
     @property
     def width(self) -> Any:
@@ -75,7 +77,7 @@ def interval(measurement: Measurement, *, steps: int = 7) -> Fits:
 
     ends, good = jax.lax.map(end, jnp.asarray([-1.0, 1.0]))
     good = jnp.all(good) & (best.status == FitStatus.converged)
-    return Fits(centre, ends[0], ends[1], good)
+    return Fits(centre, ends[0], ends[1], good, best.parameters)
 
 
 def measure(

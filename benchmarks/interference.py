@@ -24,8 +24,10 @@ import jax
 import numpy as np
 
 from ._harness import QUICK, Row, record_folder, report, stored
+from ._interference_far import far
 from ._interference_figures import draw
-from ._interference_run import POINTS, far, run
+from ._interference_parts import parts
+from ._interference_run import POINTS, run
 
 
 SEEDS = 1 if QUICK else 5
@@ -160,12 +162,18 @@ def _point_rows(
 def main() -> int:
     """Run the seeds that have not been run, and report all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    message = "only print the exact likelihood's coverage at other true alpha"
-    parser.add_argument("--far", action="store_true", help=message)
+    message = "only print what TOYS toys give at other true alpha, without networks"
+    parser.add_argument("--far", metavar="TOYS", type=int, help=message)
+    message = "only train one seed and print which part moves estimates of TOYS toys"
+    parser.add_argument("--parts", metavar="TOYS", type=int, help=message)
+    parser.add_argument("--seed", type=int, default=0, help="of --parts")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if arguments.far:
-        far(400)
+        far(arguments.far)
+        return 0
+    if arguments.parts:
+        parts(arguments.seed, SETTINGS, arguments.parts)
         return 0
     runs = [
         stored("interference", seed, SETTINGS, partial(run, seed, SETTINGS))

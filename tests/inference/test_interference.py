@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import _interference_model as model
+from benchmarks import _interference_far as far, _interference_model as model
 from benchmarks._interference_bins import likelihood
 from benchmarks._interference_toys import measure, padded
 from diffhep.inference import (
@@ -34,7 +34,7 @@ def log_rates():
 @pytest.fixture(scope="module")
 def nodes():
     """Points and weights of an integral over the window, and the points' table."""
-    x, weight = model._nodes()
+    x, weight = model.nodes()
     x, weight = x.reshape(-1, 2), weight.ravel()
     return x, weight, model.exact_table(x)
 
@@ -88,6 +88,22 @@ def test_best_fit_of_the_true_intensity(mixture, log_rates, nodes, truth):
     np.testing.assert_allclose(
         jnp.sum(found.rates(best.parameters)), expected.sum(), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize(("strength", "alpha"), [(0.3, 1.7), (2.0, -0.4)])
+def test_the_density_at_every_alpha(nodes, strength, alpha):
+    x, _, _ = nodes
+    found = far.exact_intensity(jnp.asarray(x), strength, alpha)
+    wanted = model.intensity(x, strength, alpha)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    logs = [jnp.polyval(y, alpha / far.RANGE) for y in far.exact_rates().T]
+    np.testing.assert_allclose(jnp.exp(jnp.stack(logs)), model.rates(alpha), rtol=1e-9)
+
+
+def test_densities_are_normalised_over_few_nodes():
+    (logs, up, down), share = far.nodes()
+    for moved in (np.zeros_like(up), up, down):
+        np.testing.assert_allclose(np.exp(logs + moved) @ share, 1.0, rtol=1e-7)
 
 
 def test_toys_are_unbiased_and_covered(mixture, log_rates, nodes):
