@@ -56,6 +56,7 @@ def impacts(
             lower=measurement.lower,
             upper=measurement.upper,
             fixed=fixed,
+            starts=measurement.starts,
             num_steps=num_steps,
         )
         good = found.status == FitStatus.converged

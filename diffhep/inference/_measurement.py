@@ -28,13 +28,21 @@ class Measurement(eqx.Module):
     """Index of the parameter of interest, the strength of the signal."""
     mirror: bool = eqx.field(static=True, default=False)
     """Whether fits search on both sides of `start` (`fit_likelihood`)."""
+    starts: Float[Array, "starts parameters"] | None = None
+    """Other places where fits begin; the best end counts. For likelihoods with more
+    than one minimum. What a fit holds keeps its value."""
 
     def __check_init__(self):
-        """Raise where there is no parameter of interest."""
+        """Raise where there is no parameter of interest, or `starts` are of others."""
         if not 0 <= self.poi < self.start.shape[0]:
             raise ValueError(
                 f"There is no parameter {self.poi} among {self.start.shape[0]}; `poi` "
                 "is the index of the parameter of interest."
+            )
+        if self.starts is not None and self.starts.shape[1:] != self.start.shape:
+            raise ValueError(
+                f"`starts` has the shape {self.starts.shape}; give one row of "
+                f"{self.start.shape[0]} parameters for each place."
             )
 
 
@@ -72,6 +80,7 @@ def fit_measurement(
         upper=measurement.upper,
         fixed=fixed,
         mirror=measurement.mirror,
+        starts=measurement.starts,
         num_steps=num_steps,
         adjoint=adjoint,
         throw=throw,
@@ -119,7 +128,7 @@ def search_measurement(
         upper=measurement.upper,
         fixed=fixed,
     )
-    return Search(problem, measurement.mirror, num_steps)
+    return Search(problem, measurement.mirror, num_steps, measurement.starts)
 
 
 def fit_strengths(

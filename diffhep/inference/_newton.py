@@ -90,6 +90,7 @@ def fit_likelihood(
     upper: Float[Array, " parameters"] | None = None,
     fixed: Bool[Array, " parameters"] | None = None,
     mirror: bool = False,
+    starts: Float[Array, "starts parameters"] | None = None,
     num_steps: int = 100,
     adjoint: optx.AbstractAdjoint = IMPLICIT,
     throw: bool = False,
@@ -105,7 +106,8 @@ def fit_likelihood(
     $$\delta\hat\theta_F = -H_{FF}^{-1}\,\delta(\partial L/\partial\theta_F)$$
 
     for the free parameters, that of `start` for fixed ones, and that of the bound for
-    those that ended on one. The minimum is a local one.
+    those that ended on one. The minimum is a local one, the lowest of those that
+    the searches find.
 
     Args:
         likelihood: What is fitted.
@@ -117,7 +119,9 @@ def fit_likelihood(
         mirror: Whether to search a second time, from the other side of `start`, and
             take the better end. For likelihoods with a kink at `start`, which may have
             a minimum on either side of it.
-        num_steps: How many Newton steps to take at most.
+        starts: Other places where to begin; the best end counts. For likelihoods with
+            more than one minimum, as interference makes. One search after the other.
+        num_steps: How many Newton steps each search may take.
         adjoint: How the gradient crosses the fit.
         throw: Whether a fit that fails raises. Its status tells otherwise.
 
@@ -125,16 +129,23 @@ def fit_likelihood(
         The result.
 
     Raises:
+        ValueError: There are `starts`, and the adjoint differentiates the steps of one
+            search.
         RuntimeError: The fit failed and `throw` is set.
     """
+    if starts is not None and not isinstance(adjoint, optx.ImplicitAdjoint):
+        raise ValueError(
+            "Only the implicit adjoint goes with several searches; leave out `adjoint` "
+            "or `starts`."
+        )
     problem = make_problem(likelihood, start, lower=lower, upper=upper, fixed=fixed)
     begin = project(start, problem)
     update, length = _advance, num_steps
     if isinstance(adjoint, optx.ImplicitAdjoint):
         # Only the minimum counts, not the way to it.
         if num_steps:
-            searched = stop_gradient(problem)
-            begin = find(Search(searched, mirror=mirror, num_steps=num_steps))
+            searched, others = stop_gradient((problem, starts))
+            begin = find(Search(searched, mirror, num_steps, others))
         update, length = _stay, 0
     root = solve_optimality(
         update,

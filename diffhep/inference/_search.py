@@ -110,11 +110,13 @@ class Search(eqx.Module):
     """
 
     problem: Problem
-    """What is fitted."""
+    """What is fitted. The first search begins where the parameters are held."""
     mirror: bool = eqx.field(static=True)
-    """Whether to search a second time, from the other side of where the first began."""
+    """Whether to search a second time from the other side of where each began."""
     num_steps: int = eqx.field(static=True)
     """How many steps each search may take."""
+    others: Float[Array, "others parameters"] | None = None
+    """Where to begin besides."""
 
     def begin(self) -> SearchState:
         """The state before the first step."""
@@ -130,26 +132,52 @@ class Search(eqx.Module):
         """The state one step further; the point of the last one is the best end."""
         point, mode = newton_step(state.point, state.mode, self.problem)
         state = state._replace(point=point, mode=mode, index=state.index + 1)
-        if not self.mirror:
+        if not self.mirror and self.others is None:
             return state
         return cond_few(~self.proceed(state), _turn, lambda _, x: x, self, state)
 
 
 def _turn(search: Search, state: SearchState) -> SearchState:
-    # Keeps the better end, and begins on the other side of where this search began.
-    problem, point = search.problem, state.point
-    first = search.begin()
-    better = ~(problem.likelihood.change(point, state.best) >= 0)
-    best = jnp.where(better & jnp.all(jnp.isfinite(point)), point, state.best)
-    again = state.num_ended == 0
-    zero = jnp.zeros_like(state.index)
+    # Keeps the better end, and begins at the next place if there is one.
+    num_ended = state.num_ended + 1
+    best = jnp.where(_is_better(search, state), state.point, state.best)
+    sides = 2 if search.mirror else 1
+    places = 1 if search.others is None else 1 + search.others.shape[0]
+    over = num_ended == sides * places
+    origin = _origin(search, jnp.minimum(num_ended // sides, places - 1))
+    if search.mirror:
+        across = project(2 * origin - state.point, search.problem)
+        origin = jnp.where(num_ended % 2 == 1, across, origin)
     return SearchState(
-        jnp.where(again, project(2 * first.point - point, problem), best),
-        jnp.where(again, 0, _DONE),
-        jnp.where(again, zero, state.index),
-        state.num_ended + 1,
+        jnp.where(over, best, origin),
+        jnp.where(over, _DONE, 0),
+        jnp.where(over, state.index, 0),
+        num_ended,
         best,
     )
+
+
+def _is_better(search: Search, state: SearchState) -> Bool[Array, ""]:
+    likelihood, point, best = search.problem.likelihood, state.point, state.best
+    change = likelihood.change(point, best)
+    # Where the likelihood is no number, any other place is better, and no worse one is.
+    better = jax.lax.cond(
+        jnp.isnan(change),
+        lambda: ~jnp.isfinite(likelihood.value(best)),
+        lambda: change < 0,
+    )
+    return (better | (state.num_ended == 0)) & jnp.all(jnp.isfinite(point))
+
+
+def _origin(search: Search, which: Int[Array, ""]) -> Float[Array, " parameters"]:
+    # Where the parameters that do not move are held, whatever the others say.
+    problem = search.problem
+    place = problem.held
+    if search.others is not None:
+        place = jnp.concatenate([place[None], search.others])[which]
+    if problem.fixed is not None:
+        place = jnp.where(problem.fixed, problem.held, place)
+    return project(place, problem)
 
 
 def find(search: Search) -> Float[Array, " parameters"]:
