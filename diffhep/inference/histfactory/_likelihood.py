@@ -101,7 +101,7 @@ def _poisson(
     count: Float[Array, " bins"], mean: Float[Array, " bins"]
 ) -> Float[Array, " bins"]:
     # Minus the log-probability, for any real number of events.
-    some = count > 0
+    some = count != 0
     log = jnp.log(jnp.where(some, mean, 1.0))
     return mean - jnp.where(some, count * log, 0.0) + jax.lax.lgamma(count + 1)
 
@@ -112,7 +112,7 @@ def _poisson_change(
     step: Float[Array, " bins"],
 ) -> Float[Array, " bins"]:
     # A difference of two of those, whose means differ by a step.
-    some = count > 0
+    some = count != 0
     relative = jnp.where(some, step, 0.0) / jnp.where(some, mean, 1.0)
     return step - count * jnp.log1p(relative)
 
@@ -121,7 +121,7 @@ def _ratio(
     top: Float[Array, " bins"], bottom: Float[Array, " bins"]
 ) -> Float[Array, " bins"]:
     # Zero in a bin where nothing is observed, or nothing expected in vain.
-    some = (top > 0) & (bottom != 0)
+    some = (top != 0) & (bottom != 0)
     return jnp.where(some, top / jnp.where(some, bottom, 1.0), 0.0)
 
 

@@ -143,19 +143,20 @@ def test_derivatives_in_batches_are_the_same(two_channels):
             np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9)
 
 
-def test_a_broken_toy_spoils_no_other_of_its_batch(two_channels):
+@pytest.mark.parametrize("name", ["counts", "auxiliary"])
+def test_a_broken_toy_fails_and_spoils_no_other_of_its_batch(two_channels, name):
     _, model, measurement = two_channels
     toys = _draw(model, 20)
     clean = _fit_toys(measurement, toys, batch_size=4)
     broken = np.zeros(20, bool)
     broken[[0, 3, 7, 18, 19]] = True
-    poison = toys.auxiliary.at[broken].set(jnp.nan)
-    poisoned = eqx.tree_at(lambda x: x.auxiliary, toys, poison)
+    poison = getattr(toys, name).at[broken].set(jnp.nan)
+    poisoned = eqx.tree_at(lambda x: getattr(x, name), toys, poison)
     found = _fit_toys(measurement, poisoned, batch_size=4)
     failed = jax.vmap(lambda s: s == FitStatus.not_finite)(found.status)
     np.testing.assert_array_equal(failed, broken)
-    for name in ("parameters", "covariance"):
-        good, wanted = (np.asarray(getattr(x, name))[~broken] for x in (found, clean))
+    for part in ("parameters", "covariance"):
+        good, wanted = (np.asarray(getattr(x, part))[~broken] for x in (found, clean))
         np.testing.assert_allclose(good, wanted, rtol=1e-10, atol=1e-10)
 
 
