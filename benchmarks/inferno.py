@@ -214,7 +214,8 @@ def _run(seed: int, test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     judge("classifier", [jnp.minimum((x * bins).astype(int), bins - 1) for x in shares])
     tilt = jax.jit(jax.vmap(_learn_tilt(events[1], keys[4:]).terms))
     some = [x[: SETTINGS["unbinned events"]] for x in unseen]
-    # Both densities are to be normalised: on the events of the training.
+    # The signal's density is normalised on the events of the training; that of the
+    # background is at the nominal parameters.
     own = ratio(events[1].features)
     log_signal = jnp.concatenate([ratio(x) for x in some])
     log_signal -= jnp.log(jnp.mean(jnp.exp(own)))

@@ -249,7 +249,7 @@ class Code1(AbstractNormCode):
 class Code4(AbstractNormCode):
     """Of sixth order inside one standard deviation, a power outside; twice smooth.
 
-    Positive, except that the polynomial may not be where a variation is a factor of 27
+    Positive, except that the polynomial may not be where a variation is a factor of 25
     or more. `Code1` always is.
     """
 

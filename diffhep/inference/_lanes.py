@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import PyTree
 
@@ -58,6 +59,8 @@ def fit_in_lanes(
     Returns:
         The results, with a leading axis and with their implicit derivatives.
     """
+    # Also of data that NumPy holds.
+    questions = jax.tree.map(jnp.asarray, questions)
     found = search_in_lanes(pose, shared, questions, lanes=lanes)
 
     def describe(item: Any) -> FitResult:
@@ -65,4 +68,22 @@ def fit_in_lanes(
         return describe_end(end, pose(shared, question).problem)
 
     ends = found.states.point
-    return jax.lax.map(describe, (questions, ends), batch_size=lanes)
+    # Of nothing no batch can be made.
+    size = lanes if ends.shape[0] else None
+    return jax.lax.map(describe, (questions, ends), batch_size=size)
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise where no fit would ever be made.
+
+    Args:
+        batch_size: How many fits at a time; one by one if None.
+
+    Raises:
+        ValueError: It is less than one.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, but must be at least 1; leave it out to "
+            "fit one by one."
+        )

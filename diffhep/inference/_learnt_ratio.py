@@ -1,13 +1,13 @@
 """Networks as density ratios, with parameters of the theory among their inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from ._calibrated import mean_ratio
 
@@ -26,6 +26,26 @@ def network_precision(network: Any, otherwise: jnp.dtype) -> jnp.dtype:
     return leaves[0].dtype if leaves else otherwise
 
 
+def float_type(*values: Array) -> jnp.dtype:
+    """In which floating-point numbers to compute with some values.
+
+    Args:
+        values: Any numbers, such as counts.
+
+    Returns:
+        The most precise of their types, JAX's default counting for that of integers.
+    """
+    types = [
+        x.dtype
+        if jnp.issubdtype(x.dtype, jnp.inexact)
+        else jax.dtypes.canonicalize_dtype(float)
+        for x in values
+    ]
+    # Mixed on purpose, which strict users forbid.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*types)
+
+
 class Standardisation(eqx.Module):
     """A shift and a scale for each input of a network. They are not trained."""
 
@@ -35,7 +55,7 @@ class Standardisation(eqx.Module):
     """What becomes one."""
 
     @classmethod
-    def of(cls, values: Float[Array, "entries inputs"]) -> "Standardisation":
+    def of(cls, values: Shaped[Array, "entries inputs"]) -> "Standardisation":
         """That of a sample.
 
         Args:
@@ -45,9 +65,14 @@ class Standardisation(eqx.Module):
             Means and standard deviations; of an input that is always the same, one.
 
         Raises:
-            ValueError: A value is not finite.
+            ValueError: There are no rows, or a value is not finite.
         """
         array = np.asarray(values, float)
+        if array.ndim != 2 or not len(array):
+            raise ValueError(
+                f"The inputs have the shape {array.shape}, but there is a row for each "
+                "of some events; write `x[:, None]` for a single feature."
+            )
         mean, deviation = array.mean(axis=0), array.std(axis=0)
         if not np.all(np.isfinite(mean) & np.isfinite(deviation)):
             broken = np.flatnonzero(~np.isfinite(mean) | ~np.isfinite(deviation))
@@ -55,7 +80,9 @@ class Standardisation(eqx.Module):
                 f"Input {broken[0]} has values that are not finite; leave these events "
                 "out, or give a feature that exists for all."
             )
-        deviation = np.where(deviation > 0, deviation, 1.0)
+        # Not by the deviation, which has rounding errors.
+        same = array.min(axis=0) == array.max(axis=0)
+        deviation = np.where(same, 1.0, deviation)
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def __call__(self, values: Float[Array, " inputs"]) -> Float[Array, " inputs"]:
@@ -66,7 +93,16 @@ class Standardisation(eqx.Module):
 
         Returns:
             The standardised ones.
+
+        Raises:
+            ValueError: There is another number of inputs.
         """
+        if values.shape != (len(self.mean),):
+            raise ValueError(
+                f"The inputs have the shape {values.shape}, but the ratio was made for "
+                f"{len(self.mean)}, features and parameters together; give each event "
+                "as many."
+            )
         mean, deviation = (
             jnp.asarray(x, values.dtype) for x in (self.mean, self.deviation)
         )
@@ -76,7 +112,9 @@ class Standardisation(eqx.Module):
 class NetworkRatio(eqx.Module):
     """A density ratio that is a network of features and parameters.
 
-    Without parameters it is one of two fixed densities, or of several.
+    Without parameters it is one of two fixed densities, or of several. A learnt ratio
+    is not exactly normalised, at any value of its parameters; `normalisation` tells by
+    how much. Compile with `eqx.filter_jit`, for it holds functions.
     """
 
     network: Callable[[Float[Array, " inputs"]], Array]
@@ -88,7 +126,7 @@ class NetworkRatio(eqx.Module):
     @classmethod
     def init(
         cls,
-        features: Float[Array, "entries features"],
+        features: Shaped[Array, "entries features"],
         parameters: Float[Array, "entries parameters"] | None = None,
         *,
         width: int = 64,
@@ -109,15 +147,19 @@ class NetworkRatio(eqx.Module):
         Returns:
             The ratio, at random.
         """
-        columns = [x for x in (features, parameters) if x is not None]
-        standardisation = Standardisation.of(jnp.concatenate(columns, axis=1))
+        columns = [Standardisation.of(features)]
+        if parameters is not None:
+            columns.append(Standardisation.of(parameters))
+        standardisation = Standardisation(
+            sum((x.mean for x in columns), ()), sum((x.deviation for x in columns), ())
+        )
         number = len(standardisation.mean)
         sizes = number, "scalar" if outputs is None else outputs
         return cls(perceptron(*sizes, width, depth, key), standardisation)
 
     def __call__(
         self,
-        features: Float[Array, " features"],
+        features: Shaped[Array, " features"],
         parameters: Float[Array, " parameters"],
     ) -> Float[Array, "*outputs"]:
         """The logarithm of the ratio.
@@ -129,14 +171,16 @@ class NetworkRatio(eqx.Module):
         Returns:
             The logarithm; of several ratios an array.
         """
-        inputs = jnp.concatenate([features, parameters.astype(features.dtype)])
+        dtype = float_type(features, parameters)
+        inputs = [x.astype(dtype) for x in (features, parameters)]
+        inputs = jnp.concatenate(inputs)
         return apply_network(self.network, self.standardisation(inputs))
 
 
 class SoftmaxRatio(eqx.Module):
     """Density ratios of several samples to the mean of their densities.
 
-    What is trained with `SoftmaxRatioLoss`.
+    What is trained with `SoftmaxRatioLoss`, alone or as the member of an ensemble.
     """
 
     network: Callable[
@@ -164,10 +208,36 @@ class SoftmaxRatio(eqx.Module):
 
 
 class RatioEnsemble(eqx.Module):
-    """Several ratios whose mean is taken (`mean_ratio`)."""
+    """Several ratios whose mean is taken (`mean_ratio`).
+
+    Each has to be a ratio: of logits, which know a constant only, it would be wrong.
+    """
 
     members: PyTree
     """The ratios, their arrays stacked along a first axis."""
+
+    @classmethod
+    def of(cls, members: Sequence[PyTree]) -> "RatioEnsemble":
+        """That of ratios which were trained one by one.
+
+        Args:
+            members: Ratios of one structure.
+
+        Returns:
+            The ensemble.
+
+        Raises:
+            ValueError: They are of different structures, or there is none.
+        """
+        parts = [eqx.partition(x, eqx.is_array) for x in members]
+        shapes = {str(jax.tree.map(jnp.shape, arrays)) for arrays, _ in parts}
+        if len(shapes) != 1:
+            raise ValueError(
+                f"The {len(members)} members are of {len(shapes)} structures; give one "
+                "or more, whose networks are of the same shape."
+            )
+        arrays = jax.tree.map(lambda *x: jnp.stack(x), *(x for x, _ in parts))
+        return cls(eqx.combine(arrays, parts[0][1]))
 
     @classmethod
     def init(

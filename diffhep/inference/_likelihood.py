@@ -133,6 +133,18 @@ class FunctionLikelihood(AbstractLikelihood):
     """The data of a random experiment, `(parameters, data, key) -> data`. Only toys
     need it."""
 
+    def __check_init__(self):
+        """Raise where the data hold something that is not differentiated."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.data):
+            if callable(leaf):
+                raise ValueError(
+                    f"`data{jax.tree_util.keystr(path)}` is a function, but the data "
+                    "of a likelihood are arrays. Of a network give what it says of the "
+                    "events (`PolynomialRatio.terms`, say); or give its arrays "
+                    "(`equinox.partition(network, equinox.is_array)`), and let the "
+                    "function put them together again."
+                )
+
     def value(self, parameters: Float[Array, " parameters"]) -> Float[Array, ""]:
         """The function's value."""
         return self.function(parameters, self.data)

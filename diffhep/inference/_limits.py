@@ -9,8 +9,10 @@ from jaxtyping import Array, Float
 
 from ..numerics import find_root
 from ._hypothesis import hypothesis_test
-from ._measurement import Measurement, fit_measurement
+from ._lanes import check_batch_size, fit_in_lanes
+from ._measurement import Measurement, fit_measurement, search_measurement
 from ._newton import FitResult, FitStatus
+from ._search import Search
 from ._test_statistics import (
     AbstractOneSidedStatistic,
     BoundedLimitTest,
@@ -156,6 +158,7 @@ def profile_scan(
     strengths: Float[Array, " points"],
     *,
     num_steps: int = 100,
+    batch_size: int | None = None,
 ) -> ProfileScan:
     """The profile likelihood along the strength of the signal.
 
@@ -166,17 +169,30 @@ def profile_scan(
         measurement: The measurement.
         strengths: Where to fit.
         num_steps: How many Newton steps each fit may take.
+        batch_size: How many to fit at a time; one unless given. For accelerators, as in
+            `fit_toys`.
 
     Returns:
         The scan.
     """
+    check_batch_size(batch_size)
     best = fit_measurement(measurement, num_steps=num_steps)
 
-    def rise(strength: Float[Array, ""]) -> Float[Array, ""]:
-        found = fit_measurement(measurement, strength=strength, num_steps=num_steps)
+    def fit(strength: Float[Array, ""]) -> FitResult:
+        return fit_measurement(measurement, strength=strength, num_steps=num_steps)
+
+    def pose(own: Any, strength: Any) -> Search:
+        return search_measurement(own, strength=strength, num_steps=num_steps)
+
+    if batch_size is None:
+        fits = jax.lax.map(fit, strengths)
+    else:
+        fits = fit_in_lanes(pose, measurement, strengths, lanes=batch_size)
+
+    def rise(strength: Float[Array, ""], found: FitResult) -> Float[Array, ""]:
         return evaluate(measurement, strength, best, found, statistic=TwoSidedTest())
 
-    found = jax.lax.map(rise, strengths)
+    found = jax.vmap(rise)(strengths, fits)
     good = best.status == FitStatus.converged
     centre = jnp.where(good, best.parameters[measurement.poi], jnp.nan)
     return ProfileScan(strengths, found, centre)

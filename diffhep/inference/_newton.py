@@ -48,7 +48,7 @@ class FitStatus(eqx.Enumeration):
     )
     unbounded = (
         "The likelihood rises steadily along a parameter (are there events at all?); "
-        "give the parameter a bound."
+        "give the parameter a bound, or the fit another `start`."
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ._learnt_ratio import Standardisation, apply_network, perceptron
+from ._learnt_ratio import Standardisation, apply_network, float_type, perceptron
 
 
 class Polynomial(eqx.Module):
@@ -57,13 +57,23 @@ class Polynomial(eqx.Module):
 
         Returns:
             One value for each set of coefficients.
+
+        Raises:
+            ValueError: There is another number of terms or parameters.
         """
-        centre, width = (
-            jnp.asarray(x, parameters.dtype) for x in (self.centre, self.width)
-        )
-        shift = (parameters - centre) / width
+        wanted = (len(self.monomials),), (len(self.centre),)
+        if (terms.shape[-1:], parameters.shape) != wanted:
+            raise ValueError(
+                f"Terms and parameters have the shapes {terms.shape} and "
+                f"{parameters.shape}, but there are {wanted[0][0]} monomials of "
+                f"{wanted[1][0]} parameters; give as many. (Those of `VariedEvents` "
+                "come after the parameters with which its events were simulated.)"
+            )
+        dtype = float_type(terms, parameters)
+        centre, width = (jnp.asarray(x, dtype) for x in (self.centre, self.width))
+        shift = (parameters.astype(dtype) - centre) / width
         powers = [jnp.prod(shift[jnp.asarray(x)]) for x in self.monomials]
-        return terms @ jnp.stack(powers).astype(terms.dtype)
+        return terms.astype(dtype) @ jnp.stack(powers)
 
 
 class PolynomialRatio(eqx.Module):
@@ -73,7 +83,8 @@ class PolynomialRatio(eqx.Module):
       \Bigr)$$
 
     It is positive everywhere and exactly 1 at the centre, where the numerator is the
-    reference; and cheap in fits, for the network is evaluated once for each event. For
+    reference; and cheap in fits, for the network is evaluated once for each event. It
+    is not exactly normalised elsewhere; `normalisation` tells by how much. For
     densities that change smoothly over the range of the parameters: where a normal
     distribution is shifted the second degree is exact.
     """
@@ -88,7 +99,7 @@ class PolynomialRatio(eqx.Module):
     @classmethod
     def init(
         cls,
-        features: Float[Array, "entries features"],
+        features: Shaped[Array, "entries features"],
         polynomial: Polynomial,
         *,
         width: int = 64,
@@ -111,7 +122,7 @@ class PolynomialRatio(eqx.Module):
         sizes = len(standardisation.mean), len(polynomial.monomials)
         return cls(perceptron(*sizes, width, depth, key), standardisation, polynomial)
 
-    def terms(self, features: Float[Array, " features"]) -> Float[Array, " terms"]:
+    def terms(self, features: Shaped[Array, " features"]) -> Float[Array, " terms"]:
         """The coefficients, all that a likelihood has to know of an event.
 
         Args:
@@ -120,11 +131,12 @@ class PolynomialRatio(eqx.Module):
         Returns:
             The coefficient of each monomial: what `polynomial` takes.
         """
+        features = features.astype(float_type(features))
         return apply_network(self.network, self.standardisation(features))
 
     def __call__(
         self,
-        features: Float[Array, " features"],
+        features: Shaped[Array, " features"],
         parameters: Float[Array, " parameters"],
     ) -> Float[Array, ""]:
         """The logarithm of the ratio.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ._event_source import AbstractEventSource
-from ._learnt_ratio import RatioEnsemble
+from ._learnt_ratio import RatioEnsemble, SoftmaxRatio
 
 
 LogRatio = Callable[[PyTree, Float[Array, " parameters"]], Float[Array, "*outputs"]]
@@ -59,19 +59,22 @@ class BinaryRatioLoss(eqx.Module):
         other = self.reference.draw(self.batch_size, key=down)
         logit = _outputs(log_ratio, batch.features, batch.parameters, 1)[:, 0]
         against = _outputs(log_ratio, other.features, batch.parameters, 1)[:, 0]
-        losses = batch.weight * jax.nn.softplus(-logit)
+        weight, pair = (
+            x.astype(logit.dtype) for x in (batch.weight, batch.weight * other.weight)
+        )
+        losses = weight * jax.nn.softplus(-logit)
         # Weighted as the pair is: the parameters' density is that of the numerator.
-        losses += batch.weight * other.weight * jax.nn.softplus(against)
+        losses += pair * jax.nn.softplus(against)
         return jnp.mean(losses) / 2
 
 
 class SoftmaxRatioLoss(eqx.Module):
     r"""The cross-entropy that separates several samples at once.
 
-    A loss for `diffhep.optimise.train`, of a network with one output for each sample.
-    At its minimum those of a `SoftmaxRatio` are $\log p_k(x) / p_\mathrm{ref}(x)$, with
-    the mean of the samples' densities as the reference: one that vanishes nowhere where
-    a sample does not, so that no ratio exceeds the number of samples.
+    A loss for `diffhep.optimise.train`, of a `SoftmaxRatio`. At its minimum the outputs
+    are $\log p_k(x) / p_\mathrm{ref}(x)$, with the mean of the samples' densities as
+    the reference: one that vanishes nowhere where a sample does not, so that no ratio
+    exceeds the number of samples.
     """
 
     samples: tuple[AbstractEventSource, ...]
@@ -89,7 +92,7 @@ class SoftmaxRatioLoss(eqx.Module):
             )
 
     def __call__(
-        self, network: LogRatio, key: PRNGKeyArray, step: Any = None
+        self, network: SoftmaxRatio, key: PRNGKeyArray, step: Any = None
     ) -> Float[Array, ""]:
         """The loss of a batch.
 
@@ -102,16 +105,24 @@ class SoftmaxRatioLoss(eqx.Module):
             The mean cross-entropy, in nats.
 
         Raises:
-            ValueError: The network has another number of outputs.
+            ValueError: The network has another number of outputs, or these are not
+                those of a `SoftmaxRatio`.
         """
         del step
+        if not isinstance(network, SoftmaxRatio):
+            # The loss does not see the constant that makes ratios of logits.
+            raise ValueError(
+                f"The network is a `{type(network).__name__}`, whose outputs are no "
+                "ratios yet; train `SoftmaxRatio(network)`."
+            )
         number = len(self.samples)
         losses = []
         for k, sample in enumerate(self.samples):
             one = sample.draw(self.batch_size, key=jax.random.fold_in(key, k))
             none = one.parameters[:, :0]
             logits = _outputs(network, one.features, none, number)
-            losses.append(-one.weight * jax.nn.log_softmax(logits, axis=1)[:, k])
+            logs = jax.nn.log_softmax(logits, axis=1)[:, k]
+            losses.append(-one.weight.astype(logs.dtype) * logs)
         return jnp.mean(jnp.stack(losses))
 
 

@@ -313,7 +313,8 @@ def _shorten(
     trials = jax.vmap(lambda f: project(point + f * step, problem))(fractions)
     changes = jax.vmap(lambda x: problem.likelihood.change(x, point))(trials)
     best = jnp.argmin(jnp.where(jnp.isnan(changes), jnp.inf, changes))
-    return trials[best], -changes[best]
+    # A likelihood may be of lower precision than its parameters.
+    return trials[best], -changes[best].astype(point.dtype)
 
 
 def _room(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..numerics import LoopEnds
-from ._lanes import fit_in_lanes, search_in_lanes
+from ._lanes import check_batch_size, fit_in_lanes, search_in_lanes
 from ._likelihood import AbstractLikelihood
 from ._measurement import Measurement, fit_measurement, search_measurement
 from ._newton import FitResult
@@ -50,8 +50,9 @@ def fit_toys(
         The results, with a leading axis.
 
     Raises:
-        ValueError: The likelihood has no `data`.
+        ValueError: The likelihood has no `data`, or the batch has no size.
     """
+    check_batch_size(batch_size)
     if not hasattr(measurement.likelihood, "data"):
         raise ValueError(
             f"`{type(measurement.likelihood).__name__}` has no `data` to replace; map "
@@ -124,6 +125,7 @@ def toy_statistics(
     Returns:
         The values; NaN where a fit fails.
     """
+    check_batch_size(batch_size)
     hypotheses = truths.shape[0]
     number = hypotheses * num_toys
 

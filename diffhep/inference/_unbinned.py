@@ -1,10 +1,12 @@
 """The unbinned, extended likelihood of density ratios."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._codes import AbstractCode, AbstractNormCode, Code4, Code4p
 from ._likelihood import AbstractLikelihood, Derivatives
@@ -59,7 +61,7 @@ class UnbinnedLikelihood(AbstractLikelihood):
     """How densities interpolate. Changes that are added (`Code4p`, `Code2`, `Parabola`)
     may make a density negative: inside one standard deviation where a variation is a
     factor of 6 or more (`Code4p`: 12), beyond it sooner, and soonest near a zero of an
-    amplitude, though not with `Parabola`. Factors are positive (`Code4`: below 27), and
+    amplitude, though not with `Parabola`. Factors are positive (`Code4`: below 25), and
     exact for a Gaussian that moves (`Code4`: beyond one), but worse near such a zero
     (the benchmark `interference`). They are divided by their mean over the `reference`
     at each parameter. Without, they would be normalised at zero and one only, and the
@@ -224,20 +226,26 @@ class UnbinnedLikelihood(AbstractLikelihood):
                 "The events have no shares in a sample of the reference; give "
                 "`reference`, with simulated events in place of data."
             )
-        share = jnp.log(self.reference)
+        held = self.reference > 0
+        share = jnp.log(jnp.where(held, self.reference, 1.0))
 
         def total(log_density: Float[Array, "*shape entries"]) -> Array:
             weighted = log_density + jnp.broadcast_to(share, log_density.shape)
-            return jax.nn.logsumexp(weighted, axis=-1, keepdims=True)
+            among = jnp.broadcast_to(held, log_density.shape)
+            return jax.nn.logsumexp(weighted, axis=-1, keepdims=True, where=among)
 
-        ratios = self.log_ratios - total(self.log_ratios)
+        # Slots that are neither observed nor simulated may hold anything.
+        log_ratios, *changes = self._where(held | (self.weight != 0))
+        ratios = log_ratios - total(log_ratios)
         # Not by differences of logarithms, which may be infinite.
-        up, down = (
-            x - total(ratios[None] + x)
-            for x in (self.log_density_up, self.log_density_down)
-        )
-        where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
-        return eqx.tree_at(where, self, (ratios, up, down)), self.reference
+        up, down = (x - total(ratios[None] + x) for x in changes)
+        return eqx.tree_at(_tables, self, (ratios, up, down)), self.reference
+
+    def _where(self, known: Bool[Array, " entries"]) -> list[Array]:
+        # The tables, with zeros where nothing is known.
+        return [
+            jnp.where(jnp.broadcast_to(known, x.shape), x, 0.0) for x in _tables(self)
+        ]
 
     @property
     def _divided_by(self) -> Float[Array, " entries"] | None:
@@ -252,7 +260,12 @@ class UnbinnedLikelihood(AbstractLikelihood):
         seen = held = self.weight != 0
         if self._divided_by is not None:
             held = seen | (self._divided_by > 0)
-        where = lambda x: (x.log_ratios, x.log_density_up, x.log_density_down)  # noqa: E731
-        safe = [jnp.where(jnp.broadcast_to(held, x.shape), x, 0.0) for x in where(self)]
-        intensity = eqx.tree_at(where, self, safe).intensity(parameters)
+        safe = eqx.tree_at(_tables, self, self._where(held))
+        intensity = safe.intensity(parameters)
         return jnp.log(jnp.where(seen, intensity, 1.0))
+
+
+def _tables(likelihood: UnbinnedLikelihood) -> tuple[Any, Any, Any]:
+    # What is known of each event.
+    x = likelihood
+    return x.log_ratios, x.log_density_up, x.log_density_down

@@ -224,3 +224,29 @@ def test_factors_need_a_reference():
         UnbinnedLikelihood(
             Addition(RATES), none[0], jnp.ones(3), *rest, shape_code=Code4()
         )
+
+
+def test_slots_that_hold_nothing_are_inert_in_expectations():
+    none, truth = jnp.zeros(0), jnp.asarray([0.9, 0.7])
+    x = jnp.zeros(3)
+    for code in (Code4p(), Code4()):
+        clean = _likelihood(code, none, none, _share())
+        padded = _likelihood(code, x, x, _share())
+        dirty = eqx.tree_at(
+            lambda y: (y.log_ratios, y.log_density_up),
+            padded,
+            (
+                padded.log_ratios.at[:, :3].set(jnp.nan),
+                padded.log_density_up.at[:, :, :3].set(jnp.nan),
+            ),
+        )
+        wanted, found = (y.asimov(truth) for y in (clean, dirty))
+        np.testing.assert_array_equal(found.weight[:3], 0.0)
+        np.testing.assert_allclose(found.weight[3:], wanted.weight, rtol=1e-12)
+        drawn = dirty.sample(truth, key=jax.random.key(0))
+        np.testing.assert_array_equal(drawn.weight[:3], 0.0)
+        assert jnp.isfinite(dirty.normalised().value(truth))
+        value = lambda share, y=dirty: (  # noqa: E731
+            eqx.tree_at(lambda z: z.reference, y, share).asimov(truth).value(truth)
+        )
+        assert jnp.all(jnp.isfinite(jax.grad(value)(dirty.reference)))

@@ -11,6 +11,7 @@ from diffhep.inference import (
     FunctionLikelihood,
     Measurement,
     fit_toys,
+    profile_scan,
     toy_hypothesis_test,
 )
 from diffhep.inference._toys import search_toys, toy_statistics
@@ -110,3 +111,54 @@ def test_what_toys_share_is_not_copied(measurement):
     text = str(jax.make_jaxpr(statistics)(measurement))
     assert f"f64[{number},4]" in text
     assert f"f64[{number},2,4]" not in text
+
+
+def test_scan_in_lanes_is_that_of_one_by_one(measurement):
+    strengths = jnp.linspace(0.0, 3.0, 7)
+    scan = eqx.filter_jit(profile_scan)
+    alone = scan(measurement, strengths)
+    together = scan(measurement, strengths, batch_size=3)
+    assert jnp.all(jnp.isfinite(alone.deviance))
+    np.testing.assert_allclose(together.deviance, alone.deviance, atol=1e-11)
+    np.testing.assert_array_equal(together.best, alone.best)
+
+    def total(measurement, size):
+        return jnp.sum(profile_scan(measurement, strengths, batch_size=size).deviance)
+
+    one, other = (
+        eqx.filter_jit(eqx.filter_grad(lambda m, size=size: total(m, size)))(
+            measurement
+        )
+        for size in (None, 3)
+    )
+    for wanted, found in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_toys_of_numpy_and_no_toys(measurement):
+    rng = np.random.default_rng(2)
+    events = rng.poisson(10.0, (5, 4)).astype(float)
+    templates = np.repeat(np.asarray(TEMPLATES)[None], 5, axis=0)
+    data = (templates, events, rng.normal(size=5))
+    found = eqx.filter_jit(fit_toys)(measurement, data, batch_size=2)
+    alone = eqx.filter_jit(fit_toys)(measurement, data)
+    np.testing.assert_allclose(found.parameters, alone.parameters, atol=1e-9)
+    none = jax.tree.map(lambda x: x[:0], data)
+    for size in (None, 2):
+        empty = fit_toys(measurement, none, batch_size=size)
+        assert empty.parameters.shape == (0, 2)
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_no_batch_is_an_error(measurement, size):
+    strength = jnp.asarray(1.0)
+    data = jax.tree.map(lambda x: x[None], measurement.likelihood.data)
+    for call in (
+        lambda: fit_toys(measurement, data, batch_size=size),
+        lambda: profile_scan(measurement, strength[None], batch_size=size),
+        lambda: toy_hypothesis_test(
+            measurement, strength, num_toys=2, batch_size=size, key=jax.random.key(0)
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"`batch_size` is {size}, but"):
+            call()
