@@ -134,8 +134,8 @@ def test_weights_and_a_grid_of_parameters():
     ratio = _train(loss, _small(jax.random.key(2)), num_steps=600)
     for mean in (-0.8, 0.2, 0.8):
         found = _evaluate(ratio, POINTS, mean)
-        # Without the weights of the numerator the ends are off by 0.5.
-        np.testing.assert_allclose(found, _exact(POINTS, mean), atol=0.15)
+        # Without the weights of the numerator this is off by up to 1.
+        np.testing.assert_allclose(found, _exact(POINTS, mean), atol=0.1)
 
 
 def _narrow(x, width):
