@@ -120,8 +120,9 @@ class VariedEvents(AbstractEventSource):
                 "an array with one axis, also if there is one only; write `x[None]`."
             )
         features = jax.vmap(self.vary)(batch.features, parameters)
-        parameters = jnp.concatenate([batch.parameters, parameters], axis=1)
-        return EventBatch(features, parameters, batch.weight)
+        dtype = float_type(batch.parameters, parameters)
+        columns = [x.astype(dtype) for x in (batch.parameters, parameters)]
+        return EventBatch(features, jnp.concatenate(columns, axis=1), batch.weight)
 
 
 def _check_weight(weight: Float[Array, " entries"] | None) -> None:
